@@ -1,0 +1,14 @@
+# Sourced by quickstart.sh and test.sh: makes or reuses the environment in $VENV (default .venv) and puts
+# it on the PATH. PYTHON names the interpreter (3.11 or 3.12) it is made with; $1 is a pip extra, "[test]".
+VENV="${VENV:-.venv}"
+PYTHON="${PYTHON:-python3}"
+
+if [ ! -x "$VENV/bin/python" ]; then
+    "$PYTHON" -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 13) else
+        f"error: Python 3.11 or 3.12 is needed and {sys.executable} is {v[0]}.{v[1]}: set PYTHON")'
+    echo "making the environment $VENV"
+    "$PYTHON" -m venv "$VENV"
+fi
+export PATH="$(cd "$VENV" && pwd)/bin:$PATH"
+echo "installing into $VENV (the first time this downloads PyTorch)"
+python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".${1:-}"

@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# Install into a virtual environment and run the tests. Arguments go to pytest.
+#
+#   VENV     the environment, made where it does not exist (default: .venv)
+#   PYTHON   the interpreter to make it with, 3.11 or 3.12 (default: python3)
+#   SPARSE_ADAPTER_DATA   folder of real data sets; tests that need one are skipped without it
+#
+#   bash scripts/test.sh                # everything but the slow tests
+#   bash scripts/test.sh -m slow        # the slow tests
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source scripts/install.sh "[test]"
+export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-PASSIVE}"
+exec python -m pytest "$@"

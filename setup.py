@@ -1,0 +1,28 @@
+"""SparseAdapter for fairseq. The folder ``user_dir`` is installed as the package ``sparse_adapter``."""
+
+from pathlib import Path
+
+from setuptools import setup
+
+PACKAGES = ["adapters", "checkpoint", "models", "modules", "pruning", "tasks"]
+
+setup(
+    name="sparse-adapter-fairseq",
+    version="0.1.0",
+    description="Adapters pruned at initialisation (SparseAdapter, He et al. 2022) as a fairseq plugin",
+    long_description=Path(__file__).with_name("README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="MIT",
+    python_requires=">=3.11,<3.13",
+    package_dir={"sparse_adapter": "user_dir"},
+    packages=["sparse_adapter", *(f"sparse_adapter.{name}" for name in PACKAGES)],
+    install_requires=[
+        "torch>=2.6",
+        "ve-fairseq==0.12.3",
+        "sentencepiece",
+        "sacrebleu",
+        "rouge-score",
+        "numpy",
+    ],
+    extras_require={"test": ["pytest>=8"]},
+)

@@ -1,0 +1,33 @@
+"""Put the adapter families that the arguments ask for into every layer of a model."""
+
+from argparse import Namespace
+
+from torch import nn
+
+from ..errors import UsageError
+from ..modules import ADAPTER
+from .options import AdapterOptions, read_options
+from .registry import ADAPTERS
+from .sites import transformer_layers
+
+
+def attach_adapters(model: nn.Module, args: Namespace) -> None:
+    """Add ``<layer>.sparse_adapter.<family>`` to every transformer layer. Backbone keys do not change.
+
+    Raises:
+        UsageError: an unknown family, a family named twice, or an option out of range.
+    """
+    families = read_options(AdapterOptions, args).families
+    for name in families:
+        if name not in ADAPTERS:
+            known = ", ".join([*sorted(ADAPTERS), "none"])
+            raise UsageError(f"unknown adapter {name!r}; choose one of {known}, or several joined by '+'")
+    if len(set(families)) < len(families):
+        raise UsageError(f"--adapter {'+'.join(families)} names a family twice")
+    if not families:
+        return
+    for layer in transformer_layers(model):
+        adapters = {name: ADAPTERS[name](layer, read_options(ADAPTERS[name].Options, args)) for name in families}
+        layer.add_module(ADAPTER, nn.ModuleDict(adapters))
+        for adapter in adapters.values():
+            adapter.attach(layer)

@@ -1,0 +1,70 @@
+"""Command-line options of adapters, declared once as dataclasses.
+
+A field ``adapter_bottleneck: int = option(64, "...")`` is the flag ``--adapter-bottleneck``, its default
+for hydra and for checkpoints that lack it, and its documentation.
+"""
+
+import dataclasses
+from argparse import ArgumentParser, Namespace
+from typing import Any, TypeVar
+
+from ..errors import UsageError
+from .registry import ADAPTERS
+
+T = TypeVar("T")
+
+
+def option(default: Any, help: str, choices: tuple | None = None) -> Any:
+    """A dataclass field that is also a command-line flag."""
+    return dataclasses.field(default=default, metadata={"help": help, "choices": choices})
+
+
+@dataclasses.dataclass(frozen=True)
+class AdapterOptions:
+    """Options of every model that takes adapters."""
+
+    adapter: str = option("houlsby", "adapter family, families joined by '+', or none for full fine-tuning")
+    freeze_backbone: bool = option(False, "with --adapter none: train no weight of the backbone")
+
+    @property
+    def families(self) -> list[str]:
+        return [] if self.adapter == "none" else self.adapter.split("+")
+
+
+def add_adapter_args(parser: ArgumentParser) -> None:
+    """Add the flags of all models and of all families."""
+    for field in _all_fields():
+        flag = "--" + field.name.replace("_", "-")
+        text = f"{field.metadata['help']} (default: {field.default})"
+        if field.type is bool:
+            parser.add_argument(flag, action="store_true", help=text)
+        else:
+            parser.add_argument(flag, type=field.type, default=field.default, help=text)
+
+
+def set_adapter_defaults(args: Namespace) -> None:
+    """Write the default of every option that ``args`` lacks, so that checkpoints record all of them."""
+    for field in _all_fields():
+        setattr(args, field.name, getattr(args, field.name, field.default))
+
+
+def read_options(options: type[T], args: Namespace) -> T:
+    """The options ``options`` of a model's arguments.
+
+    Raises:
+        UsageError: a value is not one of the option's choices.
+    """
+    values = {f.name: getattr(args, f.name, f.default) for f in dataclasses.fields(options)}
+    for field in dataclasses.fields(options):
+        choices = field.metadata["choices"]
+        if choices and values[field.name] not in choices:
+            raise UsageError(
+                f"--{field.name.replace('_', '-')} {values[field.name]}: choose one of {', '.join(choices)}"
+            )
+    return options(**values)
+
+
+def _all_fields() -> list[dataclasses.Field]:
+    """Fields of all option classes; families may share a class or a field."""
+    classes = [AdapterOptions, *(family.Options for family in ADAPTERS.values())]
+    return list({field.name: field for cls in classes for field in dataclasses.fields(cls)}.values())

@@ -1,0 +1,37 @@
+"""What an adapter family is, and the table of all families by name."""
+
+from collections.abc import Callable
+
+from torch import nn
+
+
+class Adapter(nn.Module):
+    """One family's modules in one transformer layer.
+
+    The constructor takes ``(layer, options)``: a fairseq encoder or decoder layer and an instance of
+    ``Options``. Children are named after the site they serve, so that a parameter is called
+    ``<layer>.sparse_adapter.<family>.<site>...``.
+    """
+
+    name: str
+    Options: type  # a dataclass of command-line options, see options.py
+
+    def attach(self, layer: nn.Module) -> None:
+        """Hook the modules into ``layer``, with bound methods so that a deep copy is hooked to itself."""
+        raise NotImplementedError
+
+
+ADAPTERS: dict[str, type[Adapter]] = {}
+
+
+def register_adapter(name: str) -> Callable[[type[Adapter]], type[Adapter]]:
+    """Class decorator that makes a family available as ``--adapter name``."""
+
+    def register(cls: type[Adapter]) -> type[Adapter]:
+        if name in ADAPTERS:
+            raise ValueError(f"adapter {name!r} is registered twice")
+        cls.name = name
+        ADAPTERS[name] = cls
+        return cls
+
+    return register

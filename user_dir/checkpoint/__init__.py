@@ -1,0 +1,1 @@
+"""Reading checkpoints: safely, and into models that have adapters."""

@@ -1,0 +1,77 @@
+"""The checkpoint that fairseq is going to start from, read and checked before the trainer exists."""
+
+import os
+
+from fairseq import checkpoint_utils
+from omegaconf import DictConfig
+from torch import nn
+
+from ..errors import UsageError
+from ..modules import is_adapter_key
+
+
+def checkpoint_to_load(cfg: DictConfig) -> str | None:
+    """The file that ``checkpoint_utils.load_checkpoint`` of fairseq 0.12.3 chooses; None if there is none.
+
+    Raises:
+        UsageError: a file that the user named does not exist.
+    """
+    if cfg.restore_file != "checkpoint_last.pt":
+        path, flag = cfg.restore_file, "--restore-file"
+    else:
+        last = os.path.join(cfg.save_dir, "checkpoint_last.pt")
+        if os.path.exists(last):
+            return last
+        path, flag = cfg.finetune_from_model, "--finetune-from-model"
+        if path is None:
+            return None
+    if not os.path.isfile(path):
+        raise UsageError(f"{flag} {path}: there is no such file")
+    return path
+
+
+def read_state(path: str) -> dict:
+    """The checkpoint at ``path``.
+
+    Raises:
+        UsageError: the file is not a fairseq checkpoint. SystemExit: it is damaged or refused.
+    """
+    state = checkpoint_utils.load_checkpoint_to_cpu(path)
+    if "model" not in state:
+        raise UsageError(f"{path} is not a fairseq checkpoint: it has no 'model'")
+    return state
+
+
+def check_fits(model: nn.Module, state_dict: dict, path: str) -> None:
+    """Compare the backbone's tensors with those of the model, of which a file may have a <mask> row more.
+
+    Raises:
+        UsageError: a tensor has another shape, or layers are missing or left over.
+    """
+    own = {key: value for key, value in model.state_dict().items() if not is_adapter_key(key)}
+    for key, value in own.items():
+        held = state_dict.get(key)
+        if held is None or held.shape == value.shape:
+            continue
+        if key.endswith(("embed_tokens.weight", "output_projection.weight")) and held.shape[1:] == value.shape[1:]:
+            if held.shape[0] == value.shape[0] + 1:
+                continue
+            raise UsageError(
+                f"{path} has a dictionary of {held.shape[0]} entries, and the data's has {value.shape[0]} ({key}): "
+                "binarise the data with the backbone's dict.txt"
+            )
+        raise UsageError(
+            f"{path} does not fit --arch: {key} has shape {tuple(held.shape)} in the file and {tuple(value.shape)} "
+            "in the model; choose the architecture of the backbone's size"
+        )
+    layers, held_layers = _layers(own), _layers(state_dict)
+    if layers != held_layers:
+        raise UsageError(
+            f"{path} does not fit --arch: the file has {len(held_layers)} transformer layers and the model "
+            f"{len(layers)}; choose the architecture of the backbone's size"
+        )
+
+
+def _layers(keys) -> set[str]:
+    """``encoder.layers.3`` and the like."""
+    return {".".join(key.split(".")[:3]) for key in keys if key.split(".")[1:2] == ["layers"]}

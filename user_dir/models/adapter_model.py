@@ -1,0 +1,67 @@
+"""The mixin that turns a fairseq model into one with a frozen backbone and adapters."""
+
+from argparse import ArgumentParser, Namespace
+
+import torch
+from omegaconf import DictConfig
+from torch import nn
+
+from ..adapters import AdapterOptions, add_adapter_args, attach_adapters
+from ..adapters.options import read_options
+from ..checkpoint.upgrade import drop_fused_copies, fill_in_adapters, fill_in_versions
+from ..errors import UsageError, one_line_errors
+from ..modules import is_adapter_key, sparse_weights
+
+
+class AdapterModelMixin:
+    """Goes before a legacy (``add_args``) fairseq model in the bases of a class.
+
+    Adapters come in after the stock model is built and initialised, so the backbone's keys and values
+    are those of the stock model. Which parameters train is settled here, before any optimizer exists.
+    """
+
+    trained_with_adapters: tuple[str, ...] = ()  # top-level modules beside the adapters that train: heads
+
+    @classmethod
+    def add_args(cls, parser: ArgumentParser) -> None:
+        super().add_args(parser)
+        add_adapter_args(parser)
+
+    @classmethod
+    def build_model(cls, args: Namespace, task):
+        with one_line_errors():
+            options = read_options(AdapterOptions, args)
+            if options.families and (getattr(args, "quant_noise_pq", 0) or getattr(args, "quant_noise_scalar", 0)):
+                raise UsageError("quantisation noise overwrites the frozen weights: use it without adapters")
+            model = super().build_model(args, task)
+            attach_adapters(model, args)
+            if options.families or options.freeze_backbone:
+                model.freeze_backbone(getattr(args, "checkpoint_activations", False))
+            return model
+
+    def freeze_backbone(self, checkpoint_activations: bool = False) -> None:
+        """Train the adapters and heads only."""
+        for name, parameter in self.named_parameters():
+            trained = is_adapter_key(name) or name.split(".")[0] in self.trained_with_adapters
+            parameter.requires_grad_(trained)
+        if checkpoint_activations:
+            # A checkpointed layer gets no gradient unless one of its inputs requires one.
+            for module in self.modules():
+                if isinstance(module, nn.Embedding):
+                    module.register_forward_hook(_require_grad)
+
+    def upgrade_state_dict_named(self, state_dict: dict, name: str) -> None:
+        with one_line_errors():
+            drop_fused_copies(state_dict)
+            fill_in_versions(self, state_dict)
+            fill_in_adapters(self, state_dict)
+        super().upgrade_state_dict_named(state_dict, name)
+
+    def prepare_for_inference_(self, cfg: DictConfig) -> None:
+        super().prepare_for_inference_(cfg)
+        for weight in sparse_weights(self).values():
+            weight.materialize_()
+
+
+def _require_grad(module: nn.Module, args: tuple, output: torch.Tensor) -> torch.Tensor:
+    return output.requires_grad_(True) if torch.is_grad_enabled() and not output.requires_grad else output

@@ -1,0 +1,19 @@
+"""Where adapters live in a model: ``<layer>.sparse_adapter.<family>.<site>.<...>``."""
+
+ADAPTER = "sparse_adapter"
+
+
+def is_adapter_key(key: str) -> bool:
+    """Whether a parameter, module or state dict key belongs to an adapter."""
+    return ADAPTER in key.split(".")
+
+
+def split_adapter_key(key: str) -> tuple[str, str, str, str]:
+    """``(layer, family, site, rest)`` of an adapter's key.
+
+    >>> split_adapter_key("encoder.layers.0.sparse_adapter.houlsby.ffn.down.weight")
+    ('encoder.layers.0', 'houlsby', 'ffn', 'down.weight')
+    """
+    layer, _, inside = key.partition(f".{ADAPTER}.")
+    family, site, *rest = inside.split(".")
+    return layer, family, site, ".".join(rest)

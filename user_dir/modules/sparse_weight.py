@@ -1,0 +1,144 @@
+"""The sparse weight primitive: dense until it is pruned, compact storage of the survivors afterwards.
+
+After pruning, the trainable parameter is a 1-D tensor of the surviving values, so that the number of
+trained parameters, the optimizer state, the gradient traffic and the checkpoint shrink with the sparsity:
+``w = m ⊙ w`` of He et al. (2022), SparseAdapter, §2.1, stored without the zeros.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+# The key names the format (one bit an element, row-major, first element in the highest bit), and it
+# contains "version" because fairseq's EMA averages every other tensor of a state dict as floats.
+MASK_KEY = "mask_version_1"
+
+
+def pack_mask(mask: Tensor) -> Tensor:
+    """Bits of a boolean tensor of any shape as a uint8 tensor of ``ceil(numel / 8)`` elements."""
+    return torch.from_numpy(np.packbits(mask.cpu().numpy().ravel()))
+
+
+def unpack_mask(packed: Tensor, shape: torch.Size) -> Tensor:
+    """The boolean tensor of ``shape`` that ``packed`` came from.
+
+    Raises:
+        ValueError: ``packed`` has not the length that ``shape`` needs.
+    """
+    if packed.numel() != (shape.numel() + 7) // 8:
+        raise ValueError(f"a mask of {packed.numel()} bytes does not fit a weight of shape {tuple(shape)}")
+    bits = np.unpackbits(packed.cpu().numpy(), count=shape.numel())
+    return torch.from_numpy(bits.astype(bool)).view(shape)
+
+
+class SparseWeight(nn.Module):
+    """A prunable weight matrix. Calling it gives the weight as a dense tensor of ``shape``.
+
+    Args:
+        shape: shape of the dense weight, ``(out_dim, in_dim)`` for a linear map.
+        init: initialises the dense weight in place.
+        unit_dim: the dimension of ``shape`` that runs over the bottleneck's units (or the rank, or the
+            prefix positions); None where there is no such dimension.
+
+    State dict: ``values`` (dense ``shape``, or 1-D survivors in row-major order) and, once pruned,
+    the bit-packed mask. A module in either form loads a state dict in either form: a compact state
+    makes it compact, and a dense state fills in the survivors of a compact module.
+    """
+
+    def __init__(self, *shape: int, init: Callable[[Tensor], object], unit_dim: int | None = None):
+        super().__init__()
+        self.shape = torch.Size(shape)
+        self.unit_dim = unit_dim
+        self.values = nn.Parameter(torch.empty(self.shape))
+        init(self.values.data)
+        self.register_buffer(MASK_KEY, None)
+        self.register_buffer("indices", None, persistent=False)  # flat positions of the survivors
+        self.register_buffer("materialized", None, persistent=False)
+
+    @property
+    def is_compact(self) -> bool:
+        return self.indices is not None
+
+    @property
+    def total(self) -> int:
+        """Number of elements of the dense weight."""
+        return self.shape.numel()
+
+    @property
+    def kept(self) -> int:
+        """Number of elements that are left, which is the number of trained parameters."""
+        return self.values.numel()
+
+    def mask(self) -> Tensor:
+        """Boolean tensor of ``shape``, on the CPU: True where a weight is left."""
+        if not self.is_compact:
+            return torch.ones(self.shape, dtype=torch.bool)
+        return unpack_mask(getattr(self, MASK_KEY), self.shape)
+
+    def prune_(self, mask: Tensor) -> None:
+        """Keep the weights where ``mask`` (boolean, of ``shape``) is True and forget the others.
+
+        This replaces the parameter ``values``: call it before an optimizer or DDP holds the parameter.
+
+        Raises:
+            ValueError: ``mask`` has another shape, or keeps a weight that was pruned before.
+        """
+        if mask.shape != self.shape:
+            raise ValueError(f"mask of shape {tuple(mask.shape)} for a weight of shape {tuple(self.shape)}")
+        mask = mask.to("cpu", torch.bool)
+        if bool((mask & ~self.mask()).any()):
+            raise ValueError("the mask keeps weights that were pruned before; pruning only removes")
+        survivors = self().detach().flatten()[mask.flatten().to(self.values.device)]
+        self._become_compact(mask)
+        self.values.data = survivors
+
+    def materialize_(self) -> None:
+        """Make the weight dense once, for inference. ``train()`` or loading a state dict undoes it."""
+        if self.is_compact:
+            self.materialized = self._scatter().detach()
+
+    def forward(self) -> Tensor:
+        if not self.is_compact:
+            return self.values
+        return self.materialized if self.materialized is not None else self._scatter()
+
+    def train(self, mode: bool = True) -> "SparseWeight":
+        if mode:
+            self.materialized = None
+        return super().train(mode)
+
+    def extra_repr(self) -> str:
+        return f"{tuple(self.shape)}, kept={self.kept} of {self.total}"
+
+    def _scatter(self) -> Tensor:
+        # index_add is the scatter that takes 32-bit indices; its backward is one gather, no sync.
+        return self.values.new_zeros(self.total).index_add(0, self.indices, self.values).view(self.shape)
+
+    def _become_compact(self, mask: Tensor) -> None:
+        device = self.values.device
+        indices = mask.flatten().nonzero().flatten()
+        requires_grad = self.values.requires_grad
+        setattr(self, MASK_KEY, pack_mask(mask).to(device))
+        self.indices = indices.to(device, torch.int32 if self.total < 2**31 else torch.int64)
+        self.values = nn.Parameter(self.values.new_empty(indices.numel()), requires_grad=requires_grad)
+        self.materialized = None
+
+    def _load_from_state_dict(self, state_dict, prefix, *args):
+        values = state_dict.get(prefix + "values")
+        packed = state_dict.get(prefix + MASK_KEY)
+        self.materialized = None
+        if packed is not None:
+            mask = unpack_mask(packed, self.shape)
+            if not self.is_compact or not torch.equal(mask, self.mask()):
+                self._become_compact(mask)
+        elif self.is_compact and values is not None and values.shape == self.shape:
+            survivors = values.flatten()[self.indices.to(values.device)]
+            state_dict = {prefix + "values": survivors, prefix + MASK_KEY: getattr(self, MASK_KEY)}
+        super()._load_from_state_dict(state_dict, prefix, *args)
+
+
+def sparse_weights(module: nn.Module) -> dict[str, SparseWeight]:
+    """All sparse weights below ``module`` by name, in the order of ``named_modules``."""
+    return {name: child for name, child in module.named_modules() if isinstance(child, SparseWeight)}

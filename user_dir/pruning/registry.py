@@ -1,0 +1,68 @@
+"""What a pruner is, and the table of all pruners by name."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor
+
+from .objective import Objective
+from .selection import proportional_quotas
+
+SCOPES = ("global", "matrix")
+
+
+class Pruner(ABC):
+    """Scores every weight once; the highest scores stay.
+
+    Attributes:
+        needs_data: whether ``score`` uses the training loss (the objective).
+        scope: set where the pruner allocates weights to matrices in its own way, whatever the user asks.
+    """
+
+    name: str
+    needs_data = False
+    scope: str | None = None
+
+    @abstractmethod
+    def score(
+        self, weights: Mapping[str, Tensor], objective: Objective | None, generator: torch.Generator
+    ) -> dict[str, Tensor]:
+        """Scores of all weights, each of the shape of its weight; higher means more worth keeping.
+
+        Args:
+            weights: the dense weight matrices by name, leaves that require a gradient.
+            objective: the training loss over the pruning batches; None where ``needs_data`` is False.
+            generator: the source of all randomness, on the CPU.
+        """
+
+    def quotas(self, shapes: Mapping[str, torch.Size], kept: int, scope: str) -> dict[str, int] | None:
+        """How many weights each matrix keeps, ``kept`` in total; None for one threshold over all."""
+        return None if scope == "global" else proportional_quotas(shapes, kept)
+
+
+PRUNERS: dict[str, type[Pruner]] = {}
+
+
+def register_pruner(name: str) -> Callable[[type[Pruner]], type[Pruner]]:
+    """Class decorator that makes a pruner available as ``--pruner name``."""
+
+    def register(cls: type[Pruner]) -> type[Pruner]:
+        if name in PRUNERS:
+            raise ValueError(f"pruner {name!r} is registered twice")
+        cls.name = name
+        PRUNERS[name] = cls
+        return cls
+
+    return register
+
+
+def build_pruner(name: str) -> Pruner:
+    """The pruner called ``name``.
+
+    Raises:
+        ValueError: there is no such pruner.
+    """
+    if name not in PRUNERS:
+        raise ValueError(f"unknown pruner {name!r}; choose one of {', '.join(sorted(PRUNERS))}")
+    return PRUNERS[name]()

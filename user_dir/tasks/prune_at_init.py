@@ -1,0 +1,180 @@
+"""The prune-at-init hook: a mixin over fairseq tasks.
+
+``build_criterion`` is where it runs, because there the model, the criterion, the data and the whole
+configuration exist, and neither the optimizer nor DDP do: a parameter that shrinks later would leave
+them holding the old one. It runs in ``fairseq-train`` only, and only where no adapter was trained yet.
+"""
+
+import json
+import logging
+import os
+import time
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Optional
+
+from fairseq.dataclass import FairseqDataclass
+from fairseq.distributed import utils as distributed_utils
+from fairseq.models import BaseFairseqModel
+from omegaconf import DictConfig
+
+from ..checkpoint.start import checkpoint_to_load, check_fits, read_state
+from ..checkpoint.upgrade import has_adapters
+from ..errors import UsageError, one_line_errors
+from ..modules import sparse_weights
+from ..pruning import PRUNERS, SCOPES, DegenerateScores, build_pruner, format_report, prune, sparsity_report
+from ..pruning.selection import kept_count
+from .scoring import broadcast_masks, pruning_objective, untouched
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass
+class PruneAtInitConfig(FairseqDataclass):
+    """Flags of every task with the hook."""
+
+    pruner: str = field(
+        default="none", metadata={"help": f"prune the adapters at initialisation: {', '.join(PRUNERS)}, or none"}
+    )
+    sparsity: float = field(
+        default=0.0, metadata={"help": "fraction of the adapters' weights to remove, 0 <= sparsity < 1"}
+    )
+    prune_scope: str = field(
+        default="global",
+        metadata={"help": "global: rank all matrices together; matrix: the same density in every matrix"},
+    )
+    prune_batches: int = field(
+        default=16,
+        metadata={
+            "help": "training batches that snip and grasp score on, over all processes; a batch costs about one "
+            "training step for snip and three for grasp"
+        },
+    )
+    prune_seed: Optional[int] = field(
+        default=None, metadata={"help": "seed of random scores and of the pruning batches (default: --seed)"}
+    )
+    random_backbone: bool = field(
+        default=False, metadata={"help": "allow adapters on a randomly initialised backbone (tests, benchmarks)"}
+    )
+
+
+class PruneAtInitMixin:
+    """Goes before a fairseq task whose configuration extends ``PruneAtInitConfig``."""
+
+    _model: BaseFairseqModel | None = None  # the model that is going to be trained
+
+    @classmethod
+    def setup_task(cls, cfg: DictConfig, **kwargs):
+        with one_line_errors():
+            _check_options(cfg)
+        return super().setup_task(cfg, **kwargs)
+
+    def build_model(self, cfg: DictConfig, from_checkpoint: bool = False) -> BaseFairseqModel:
+        model = super().build_model(cfg, from_checkpoint)
+        self._model = None if from_checkpoint else model
+        return model
+
+    def build_criterion(self, cfg: DictConfig, from_checkpoint: bool = False):
+        criterion = super().build_criterion(cfg, from_checkpoint)
+        if self._model is not None and isinstance(cfg, DictConfig):
+            with one_line_errors():
+                self.prune_at_init(self._model, criterion, cfg._get_root())
+        return criterion
+
+    def prune_at_init(self, model: BaseFairseqModel, criterion, cfg: DictConfig) -> None:
+        """Bring the adapters into the form that they are trained in.
+
+        Where training starts from a plain backbone, load it, score, prune and report. Where it resumes
+        from a checkpoint with adapters, take over its masks; the values are loaded by fairseq later.
+
+        Raises:
+            UsageError: there is no backbone, it does not fit, or the checkpoint was pruned otherwise.
+        """
+        if not any(parameter.requires_grad for parameter in model.parameters()):
+            raise UsageError(
+                "--adapter none --freeze-backbone leaves nothing to train: the frozen model can be evaluated as "
+                "it is, with fairseq-generate --path and the backbone's file"
+            )
+        if sparse_weights(model) and cfg.distributed_training.ddp_backend == "fully_sharded":
+            raise UsageError("fully_sharded shards the weights before they are pruned: use --ddp-backend pytorch_ddp")
+        path = checkpoint_to_load(cfg.checkpoint)
+        if path is None:
+            frozen = any(not parameter.requires_grad for parameter in model.parameters())
+            if frozen and not self.cfg.random_backbone:
+                raise UsageError(
+                    "the backbone is frozen and would stay random: name a pretrained model with "
+                    "--finetune-from-model, or pass --random-backbone if this is meant"
+                )
+        else:
+            state = read_state(path)
+            check_fits(model, state["model"], path)
+            resumed = has_adapters(state["model"])
+            model.load_state_dict(state["model"], strict=True, model_cfg=cfg.model)
+            if resumed:
+                self._check_resumed(model, path)
+                return
+        report = {"pruner": None, "sparsity": 0.0, "seconds": 0.0}
+        if sparse_weights(model) and self.cfg.sparsity > 0:
+            report |= self._prune(model, criterion, cfg)
+        report |= sparsity_report(model)
+        logger.info("sparsity report\n%s", format_report(report))
+        if distributed_utils.is_master(cfg.distributed_training):
+            _write_json(Path(cfg.checkpoint.save_dir) / "sparsity.json", report)
+
+    def _prune(self, model: BaseFairseqModel, criterion, cfg: DictConfig) -> dict:
+        """Prune, and say how."""
+        start = time.perf_counter()
+        options = self.cfg
+        seed = cfg.common.seed if options.prune_seed is None else options.prune_seed
+        method = build_pruner(options.pruner)
+        with untouched(model):
+            objective = pruning_objective(self, model, criterion, cfg, seed) if method.needs_data else None
+            try:
+                masks = prune(
+                    model, options.pruner, options.sparsity, scope=options.prune_scope, seed=seed, objective=objective
+                )
+            except DegenerateScores as error:
+                raise UsageError(str(error)) from error
+            masks = broadcast_masks(masks, next(model.parameters()).device)
+        for name, weight in sparse_weights(model).items():
+            weight.prune_(masks[name])
+        return {
+            "pruner": options.pruner,
+            "sparsity": options.sparsity,
+            "scope": method.scope or options.prune_scope,
+            "seed": seed,
+            "batches": len(objective.losses) if objective else 0,
+            "seconds": round(time.perf_counter() - start, 3),
+        }
+
+    def _check_resumed(self, model: BaseFairseqModel, path: str) -> None:
+        """A relaunch never prunes; it has to ask for what the checkpoint holds."""
+        weights = sparse_weights(model).values()
+        kept, total = sum(w.kept for w in weights), sum(w.total for w in weights)
+        if kept != kept_count(total, self.cfg.sparsity):
+            raise UsageError(
+                f"{path} holds adapters of sparsity {1 - kept / total:.4g}, and this command asks for "
+                f"{self.cfg.sparsity:.4g}; adapters are pruned once, at initialisation: ask for the same "
+                "--sparsity, or start anew in another --save-dir"
+            )
+        logger.info("adapters of %s: %s of %s weights kept, not pruned again", path, f"{kept:,}", f"{total:,}")
+
+
+def _check_options(cfg: DictConfig) -> None:
+    if cfg.pruner not in (*PRUNERS, "none"):
+        raise UsageError(f"unknown pruner {cfg.pruner!r}; choose one of {', '.join([*PRUNERS, 'none'])}")
+    if not 0 <= cfg.sparsity < 1:
+        raise UsageError(f"--sparsity {cfg.sparsity}: sparsity is the fraction removed, at least 0 and below 1")
+    if cfg.sparsity > 0 and cfg.pruner == "none":
+        raise UsageError(f"--sparsity {cfg.sparsity} needs a --pruner: {', '.join(PRUNERS)}")
+    if cfg.prune_scope not in SCOPES:
+        raise UsageError(f"unknown --prune-scope {cfg.prune_scope!r}; choose one of {', '.join(SCOPES)}")
+    if cfg.prune_batches < 1:
+        raise UsageError(f"--prune-batches {cfg.prune_batches}: at least one batch is needed")
+
+
+def _write_json(path: Path, data: dict) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_suffix(".json.tmp")
+    temporary.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+    os.replace(temporary, path)

@@ -1,0 +1,102 @@
+"""Scoring inside fairseq: which batches, on which device, over all processes, and without a trace."""
+
+import itertools
+import random
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+import numpy as np
+import torch
+from fairseq import utils
+from fairseq.distributed import utils as distributed_utils
+from fairseq.models import BaseFairseqModel
+from omegaconf import DictConfig
+from torch import Tensor
+
+from ..errors import UsageError
+from ..pruning import Objective
+
+
+def pruning_objective(task, model: BaseFairseqModel, criterion, cfg: DictConfig, seed: int) -> Objective:
+    """The criterion's summed loss over ``task.cfg.prune_batches`` training batches.
+
+    The batches are the first ones of a shuffled epoch (by ``seed``), dealt out to the processes, so that
+    several processes score on the batches that one would. Must be called within ``untouched``, which
+    also moves the model to the device that it is going to be trained on.
+    """
+    rank, world = _rank_and_world()
+    if not cfg.common.cpu and torch.cuda.is_available():
+        model.to(torch.device("cuda"))
+        criterion.to(torch.device("cuda"))
+    device = next(model.parameters()).device
+
+    task.load_dataset(cfg.dataset.train_subset, epoch=1, combine=True)
+    epoch = task.get_batch_iterator(
+        dataset=task.dataset(cfg.dataset.train_subset),
+        max_tokens=cfg.dataset.max_tokens,
+        max_sentences=cfg.dataset.batch_size,
+        max_positions=utils.resolve_max_positions(
+            task.max_positions(), model.max_positions(), cfg.dataset.max_tokens
+        ),
+        ignore_invalid_inputs=True,
+        required_batch_size_multiple=cfg.dataset.required_batch_size_multiple,
+        seed=seed,
+        num_shards=world,
+        shard_id=rank,
+        num_workers=0,
+        epoch=1,
+        disable_iterator_cache=True,
+    ).next_epoch_itr(shuffle=True)
+    share = len(range(rank, task.cfg.prune_batches, world))
+    batches = [utils.move_to_cuda(b, device) if device.type == "cuda" else b for b in itertools.islice(epoch, share)]
+    losses = [_loss(model, criterion, batch) for batch in batches if batch]
+    if not losses and world == 1:
+        raise UsageError(f"the training set {cfg.dataset.train_subset!r} has no batch to score on")
+    return Objective(losses, _sum_over_processes if world > 1 else None)
+
+
+def broadcast_masks(masks: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+    """The masks of the first process, whatever floating-point ties made of them elsewhere."""
+    if _rank_and_world()[1] == 1:
+        return masks
+    flat = torch.cat([mask.flatten() for mask in masks.values()]).to(device, torch.uint8)
+    distributed_utils.broadcast(flat, src=0, group=distributed_utils.get_data_parallel_group())
+    parts = flat.bool().cpu().split([mask.numel() for mask in masks.values()])
+    return {name: part.view(mask.shape) for (name, mask), part in zip(masks.items(), parts, strict=True)}
+
+
+@contextmanager
+def untouched(model: BaseFairseqModel) -> Iterator[None]:
+    """Evaluation mode inside; afterwards train/eval modes and all random states are what they were."""
+    modes = {module: module.training for module in model.modules()}
+    python_state, numpy_state = random.getstate(), np.random.get_state()
+    devices = range(torch.cuda.device_count()) if torch.cuda.is_available() else []
+    # Activation checkpointing recomputes in backward(), which torch.autograd.grad does not allow.
+    checkpointed = {m: m.forward for m in model.modules() if hasattr(m, "precheckpoint_forward")}
+    for module in checkpointed:
+        module.forward = module.precheckpoint_forward
+    model.eval()
+    with torch.random.fork_rng(devices):
+        try:
+            yield
+        finally:
+            for module, forward in checkpointed.items():
+                module.forward = forward
+            for module, mode in modes.items():
+                module.training = mode
+            random.setstate(python_state)
+            np.random.set_state(numpy_state)
+
+
+def _loss(model: BaseFairseqModel, criterion, batch: dict) -> Callable[[], Tensor]:
+    return lambda: criterion(model, batch)[0]
+
+
+def _rank_and_world() -> tuple[int, int]:
+    if not torch.distributed.is_initialized():
+        return 0, 1
+    return distributed_utils.get_data_parallel_rank(), distributed_utils.get_data_parallel_world_size()
+
+
+def _sum_over_processes(tensor: Tensor) -> None:
+    distributed_utils.all_reduce(tensor, group=distributed_utils.get_data_parallel_group())
