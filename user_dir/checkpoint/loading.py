@@ -9,6 +9,7 @@ import collections
 import functools
 import importlib
 import pickle
+import re
 import typing
 from collections.abc import Callable, Iterator
 
@@ -19,6 +20,10 @@ from ..errors import UsageError, one_line_errors
 
 # Checkpoints from before 2020 name the meters by the module they were in then.
 _OLD_METERS = ("AverageMeter", "StopwatchMeter", "TimeMeter")
+# A global that torch refuses is not on its list, or in a module that it blocks whatever the list says.
+_REFUSED = re.compile(r"GLOBAL (\S+) (?:was not an allowed global|whose module \S+ is blocked)")
+# What torch says of a file that is cut off or not its own; other errors of these types have other causes.
+_DAMAGED = ("PytorchStreamReader", "unexpected EOF", "Invalid magic number", "Invalid argument")
 
 
 def _fairseq_globals() -> Iterator[object]:
@@ -60,8 +65,8 @@ def explain_failures(load: Callable[..., dict]) -> Callable[..., dict]:
                 return load(path, *args, **kwargs)
             except pickle.UnpicklingError as error:
                 raise UsageError(_refusal(path, str(error))) from error
-            except (RuntimeError, EOFError, KeyError, AttributeError) as error:
-                if isinstance(error, RuntimeError) and "PytorchStreamReader" not in str(error):
+            except (RuntimeError, OSError, EOFError, LookupError, AttributeError, UnicodeDecodeError) as error:
+                if isinstance(error, (RuntimeError, OSError)) and not any(t in str(error) for t in _DAMAGED):
                     raise
                 raise UsageError(f"{path} is not a complete fairseq checkpoint ({_first_line(error)})") from error
 
@@ -69,16 +74,15 @@ def explain_failures(load: Callable[..., dict]) -> Callable[..., dict]:
 
 
 def _refusal(path: str, message: str) -> str:
-    """What torch's several paragraphs mean for the user."""
-    marker = "Unsupported global: GLOBAL "
-    if marker in message:
-        name = message.split(marker, 1)[1].split()[0]
-        return (
-            f"{path} was refused and nothing in it was run: it names {name}, which a fairseq checkpoint has "
-            "no need for. Do not use the file unless you know where it comes from"
-        )
-    return f"{path} is damaged or not a checkpoint ({_first_line(message)})"
+    """What torch's several paragraphs, which advise to load unsafely, mean for the user."""
+    refused = _REFUSED.search(message)
+    if refused is None:
+        return f"{path} is damaged or not a checkpoint"
+    return (
+        f"{path} was refused and nothing in it was run: it names {refused[1]}, which a fairseq checkpoint has "
+        "no need for. Do not use the file unless you know where it comes from"
+    )
 
 
-def _first_line(error: object) -> str:
-    return str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+def _first_line(error: Exception) -> str:
+    return f"{type(error).__name__}: {error}".strip(": ").splitlines()[0]

@@ -22,7 +22,9 @@ def checkpoint_to_load(cfg: DictConfig) -> str | None:
         last = os.path.join(cfg.save_dir, "checkpoint_last.pt")
         if os.path.exists(last):
             return last
-        path, flag = cfg.finetune_from_model, "--finetune-from-model"
+        path, flag = cfg.continue_once, "--continue-once"
+        if path is None:
+            path, flag = cfg.finetune_from_model, "--finetune-from-model"
         if path is None:
             return None
     if not os.path.isfile(path):

@@ -32,17 +32,24 @@ def fill_in_adapters(model: nn.Module, state_dict: dict) -> None:
     """Give a plain backbone's dict the adapters that the model has now, freshly initialised or pruned.
 
     Raises:
-        UsageError: the dict holds adapters, and not those of the model.
+        UsageError: the dict holds adapters, and not those of the model, or of another size.
     """
     needed = {key: value for key, value in model.state_dict().items() if is_adapter_key(key)}
-    held = {_parameter(key) for key in state_dict if is_adapter_key(key)}
+    held, wanted = ({_parameter(key) for key in keys if is_adapter_key(key)} for keys in (state_dict, needed))
     if not held:
         state_dict.update(needed)
-    elif held != {_parameter(key) for key in needed}:
+    elif held != wanted:
         raise UsageError(
-            f"the checkpoint's adapters ({_families(held)}) are not those of the model ({_families(needed)}): "
-            "use the --adapter that the checkpoint was trained with"
+            f"the checkpoint's adapters ({_families(held)}) are not those of the model ({_families(needed)}; "
+            f"{min(held ^ wanted)} is in one of them only): use the --adapter options that it was trained with"
         )
+    for key, value in needed.items():
+        # Dense and compact weights differ in shape; their biases and layer norms do not.
+        if key in wanted and state_dict[key].shape != value.shape:
+            raise UsageError(
+                f"the checkpoint's adapters have another size than the model's ({key}: {tuple(state_dict[key].shape)} "
+                f"and {tuple(value.shape)}): use the --adapter-bottleneck that they were trained with"
+            )
 
 
 def has_adapters(state_dict: dict) -> bool:

@@ -11,14 +11,18 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-# The key names the format (one bit an element, row-major, first element in the highest bit), and it
-# contains "version" because fairseq's EMA averages every other tensor of a state dict as floats.
+# The key names the format, and it contains "version" because fairseq's EMA averages every other tensor of a
+# state dict as floats.
 MASK_KEY = "mask_version_1"
+# fairseq averages checkpoints by summing them and dividing; 58 of 64 bits leave room for a sum of 32.
+WORD_BITS = 58
 
 
 def pack_mask(mask: Tensor) -> Tensor:
-    """Bits of a boolean tensor of any shape as a uint8 tensor of ``ceil(numel / 8)`` elements."""
-    return torch.from_numpy(np.packbits(mask.cpu().numpy().ravel()))
+    """Bits of a boolean tensor of any shape, row-major, ``WORD_BITS`` in each element of a 1-D int64 tensor."""
+    bits = np.zeros((-(-mask.numel() // WORD_BITS), 64), dtype=bool)
+    bits[:, -WORD_BITS:].flat[: mask.numel()] = mask.cpu().numpy().ravel()
+    return torch.from_numpy(np.packbits(bits, axis=1).view(">i8").astype(np.int64).ravel())
 
 
 def unpack_mask(packed: Tensor, shape: torch.Size) -> Tensor:
@@ -27,10 +31,11 @@ def unpack_mask(packed: Tensor, shape: torch.Size) -> Tensor:
     Raises:
         ValueError: ``packed`` has not the length that ``shape`` needs.
     """
-    if packed.numel() != (shape.numel() + 7) // 8:
-        raise ValueError(f"a mask of {packed.numel()} bytes does not fit a weight of shape {tuple(shape)}")
-    bits = np.unpackbits(packed.cpu().numpy(), count=shape.numel())
-    return torch.from_numpy(bits.astype(bool)).view(shape)
+    if packed.numel() != -(-shape.numel() // WORD_BITS):
+        raise ValueError(f"a mask of {packed.numel()} words does not fit a weight of shape {tuple(shape)}")
+    words = packed.cpu().numpy().astype(">i8").view(np.uint8).reshape(-1, 8)
+    bits = np.unpackbits(words, axis=1)[:, -WORD_BITS:].ravel()
+    return torch.from_numpy(bits[: shape.numel()].astype(bool)).view(shape)
 
 
 class SparseWeight(nn.Module):

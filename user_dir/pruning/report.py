@@ -59,12 +59,16 @@ def sparsity_report(model: nn.Module) -> dict:
 def format_report(report: dict) -> str:
     """The report's main figures in a few lines for the log."""
     total, trained = report["matrix_total"], report["trained"]
-    lines = [
-        f"adapter matrices: {total['kept']:,} of {total['total']:,} weights kept "
-        f"(density {total['density']:.4f}), {report['dead_units']} dead units",
+    lines = []
+    if total["total"]:
+        lines.append(
+            f"adapter matrices: {total['kept']:,} of {total['total']:,} weights kept "
+            f"(density {total['density']:.4f}), {report['dead_units']} dead units"
+        )
+    lines.append(
         f"trained: {trained['total']:,} = {trained['matrices']:,} in matrices + {trained['biases']:,} in biases "
-        f"+ {trained['layer_norms']:,} in layer norms + {trained['others']:,} others",
-    ]
+        f"+ {trained['layer_norms']:,} in layer norms + {trained['others']:,} others"
+    )
     if report["adapter_share_of_backbone"] is not None:
         lines.append(
             f"adapters: {report['adapter_share_of_backbone']:.2%} of the backbone's "

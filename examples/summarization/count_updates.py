@@ -1,0 +1,51 @@
+#!/usr/bin/env python3
+"""Print how many updates a fairseq-train command makes, from its arguments.
+
+The learning-rate schedule needs the number before training starts. The batches are built as the trainer
+builds them, by the task, and dealt out over processes and ``--update-freq``. Parsing the whole command
+and loading its data here also means that a mistake in either ends the run before it leaves a trace.
+"""
+
+import logging
+import math
+import os
+import sys
+
+logging.disable(logging.INFO)
+
+from fairseq import options, tasks, utils  # noqa: E402
+from fairseq.dataclass.utils import convert_namespace_to_omegaconf  # noqa: E402
+
+
+def updates(argv: list[str]) -> int:
+    """Updates until ``--max-epoch`` or ``--max-update`` is reached, whichever comes first."""
+    parser = options.get_training_parser()
+    parser.error = lambda message: sys.exit(f"error: {message}")  # without 200 lines of usage
+    # The schedule insists on the number that is sought here.
+    args = options.parse_args_and_arch(parser, input_args=["--total-num-update", "1", *argv])
+    cfg = convert_namespace_to_omegaconf(args)
+    task = tasks.setup_task(cfg.task)
+    task.load_dataset(cfg.dataset.train_subset, combine=True, epoch=1)
+    batches = task.get_batch_iterator(
+        dataset=task.dataset(cfg.dataset.train_subset),
+        max_tokens=cfg.dataset.max_tokens,
+        max_sentences=cfg.dataset.batch_size,
+        max_positions=utils.resolve_max_positions(
+            task.max_positions(), (args.max_source_positions, args.max_target_positions), cfg.dataset.max_tokens
+        ),
+        ignore_invalid_inputs=True,
+        required_batch_size_multiple=cfg.dataset.required_batch_size_multiple,
+        seed=cfg.common.seed,
+        num_shards=int(os.environ.get("WORLD_SIZE", cfg.distributed_training.distributed_world_size)),
+        epoch=1,
+    )
+    each_epoch = math.ceil(len(batches) / cfg.optimization.update_freq[0])
+    total = each_epoch * cfg.optimization.max_epoch or math.inf
+    total = min(total, cfg.optimization.max_update or math.inf)
+    if total == math.inf:
+        sys.exit("error: neither --max-epoch nor --max-update ends the training")
+    return total
+
+
+if __name__ == "__main__":
+    print(updates(sys.argv[1:]))

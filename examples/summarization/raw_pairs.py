@@ -1,0 +1,100 @@
+"""Raw summarisation data: documents and their summaries, as ``.jsonl``, ``.jsonl.gz`` or line files."""
+
+import gzip
+import json
+import zlib
+from pathlib import Path
+from typing import NamedTuple
+
+
+class DataError(ValueError):
+    """The input cannot be used. The message names the file and the line, and says what to do."""
+
+
+class Pair(NamedTuple):
+    document: str
+    summary: str
+    where: str  # file and line, for messages
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a UTF-8 file, which may be compressed.
+
+    Raises:
+        DataError: the file is empty, damaged or not UTF-8.
+    """
+    try:
+        data = path.read_bytes()
+        if path.suffix == ".gz":
+            data = gzip.decompress(data)
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path} cannot be read ({error}); copy or download it again") from error
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise DataError(
+            f"{path}, line {line}: byte 0x{error.object[error.start]:02x} is not UTF-8; convert the file, "
+            "for example with iconv"
+        ) from error
+    if not text.strip():
+        raise DataError(f"{path} is empty; give it at least one example")
+    return text.removesuffix("\n").split("\n")  # splitlines() would also split at U+2028 and the like
+
+
+def one_line(text: str, what: str, where: str) -> str:
+    """``text`` with every run of white space made one space."""
+    text = " ".join(text.split())
+    if not text:
+        raise DataError(f"{where}: the {what} is empty; fill it in or remove the example")
+    if any("\ud800" <= character <= "\udfff" for character in text):
+        raise DataError(f"{where}: the {what} has half a surrogate pair, which is not text; correct it")
+    return text
+
+
+def parse_json(line: str, where: str) -> Pair:
+    """One line of a ``.jsonl`` file."""
+    try:
+        record = json.loads(line)
+    except (json.JSONDecodeError, RecursionError) as error:
+        raise DataError(f"{where}: not valid JSON ({error}); put one object on each line") from error
+    if not isinstance(record, dict):
+        raise DataError(f"{where}: not a JSON object; each line needs the fields document and summary")
+    texts = []
+    for field in ("document", "summary"):
+        if not isinstance(record.get(field), str):
+            problem = "is not a string" if field in record else "is missing"
+            raise DataError(f"{where}: the field {field!r} {problem}; each line needs document and summary")
+        texts.append(one_line(record[field], field, where))
+    return Pair(*texts, where)
+
+
+def read_split(raw: Path, split: str, limit: int | None) -> list[Pair]:
+    """The examples of a split, in whichever form ``raw`` holds it; the first ``limit`` of them."""
+    source, target = raw / f"{split}.source", raw / f"{split}.target"
+    found = [p for p in (raw / f"{split}.jsonl", raw / f"{split}.jsonl.gz", source, target) if p.exists()]
+    if not found:
+        raise DataError(f"{raw}: no {split} split; it needs {split}.jsonl, {split}.jsonl.gz or {split}.source+.target")
+    if found == [source, target]:
+        documents, summaries = read_lines(source), read_lines(target)
+        if len(documents) != len(summaries):
+            raise DataError(
+                f"{source} has {len(documents)} lines and {target} has {len(summaries)}; "
+                "line N of one must belong to line N of the other"
+            )
+        lines = enumerate(zip(documents[:limit], summaries[:limit]), start=1)
+        return [
+            Pair(
+                one_line(document, "document", f"{source}, line {number}"),
+                one_line(summary, "summary", f"{target}, line {number}"),
+                f"{source}, line {number}",
+            )
+            for number, (document, summary) in lines
+        ]
+    if len(found) > 1:
+        raise DataError(f"{raw} holds {' and '.join(path.name for path in found)}; keep one form of each split")
+    if found[0] in (source, target):
+        absent = target if found[0] == source else source
+        raise DataError(f"{absent} is missing; {found[0].name} alone is only half of each example")
+    lines = read_lines(found[0])[:limit]
+    return [parse_json(line, f"{found[0]}, line {number}") for number, line in enumerate(lines, start=1)]

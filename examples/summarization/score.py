@@ -1,0 +1,139 @@
+#!/usr/bin/env python3
+"""ROUGE of generated summaries, or of the lead baseline.
+
+    python score.py --data data-bin/xsum --log generate-test.log --save-dir RUN   # what evaluate.sh calls
+    python score.py --data data-bin/xsum --lead 1 --save-dir LEAD                 # first sentence of each document
+
+Writes ``hypotheses.txt``, one line for each example in the order of the test file, and ``scores.json``:
+F1 x 100 of rouge-score with its stemmer, averaged over the examples. Subsets other than test go to
+``hypotheses-valid.txt`` and ``scores-valid.json``. ROUGE-Lsum compares sentence by sentence, which
+``sentences`` finds; for one-sentence summaries it equals ROUGE-L.
+"""
+
+import argparse
+import json
+import os
+import re
+import sys
+from pathlib import Path
+
+from rouge_score.rouge_scorer import RougeScorer
+from tabulate import tabulate
+from tqdm import tqdm
+
+METRICS = ("rouge1", "rouge2", "rougeL", "rougeLsum")
+# The end of a sentence: a mark, closing quotes or brackets, white space, and a start that is not lower case.
+_SENTENCE_END = re.compile(r"[.!?…][\"'”’)\]]*\s+(?=[\"'“‘(\[]*[^\W_a-z])")
+# Words that a full stop often follows inside a sentence, and initials.
+_ABBREVIATION = re.compile(
+    r"(?:^|[\s(\"'“‘])(?:Mr|Mrs|Ms|Dr|Prof|Sen|Rep|Gov|Gen|Lt|Col|Sgt|St|Jr|No|vs|e\.g|i\.e|[A-Z])$"
+)
+_GENERATED = re.compile(r"D-(\d+)\t[^\t]*\t(.*)", re.DOTALL)
+
+
+class ScoreError(ValueError):
+    """Hypotheses and references do not belong together, or one is missing."""
+
+
+def sentences(text: str) -> list[str]:
+    """Split at ``.``, ``!``, ``?`` before white space and a capital or digit, but not after ``Mr.`` and the like."""
+    parts, start = [], 0
+    for end in _SENTENCE_END.finditer(text):
+        if not (text[end.start()] == "." and _ABBREVIATION.search(text, start, end.start())):
+            parts.append(text[start : end.end()].strip())
+            start = end.end()
+    return [*parts, text[start:].strip()]
+
+
+def read_lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
+    except FileNotFoundError as error:
+        raise ScoreError(f"{path} is missing; prepare.sh writes it for valid and test") from error
+
+
+def generated(log: Path, count: int) -> list[str]:
+    """The best hypothesis of each of ``count`` examples, in order, from the output of fairseq-generate.
+
+    Raises:
+        ScoreError: an example has no hypothesis, or the log has more examples.
+    """
+    try:
+        text = log.read_text(encoding="utf-8")
+    except FileNotFoundError as error:
+        raise ScoreError(f"{log} is missing; evaluate.sh writes it") from error
+    found: dict[int, str] = {}
+    # fairseq prints a P- line after each hypothesis, which byte-level BPE may have given line breaks.
+    for block in re.findall(r"^D-\d+\t.*?(?=^P-\d+\t)", text, re.DOTALL | re.MULTILINE):
+        index, hypothesis = _GENERATED.match(block).groups()
+        found.setdefault(int(index), " ".join(hypothesis.split()))
+    absent = [index for index in range(count) if index not in found]
+    extra = sorted(index for index in found if index >= count)
+    if absent or extra:
+        problem = f"no hypothesis for {_listed(absent)}" if absent else f"no reference for {_listed(extra)}"
+        raise ScoreError(
+            f"{log} has {len(found)} hypotheses for {count} references: {problem} (numbered from 0); "
+            "generate again over the whole subset"
+        )
+    return [found[index] for index in range(count)]
+
+
+def rouge(hypotheses: list[str], references: list[str]) -> dict[str, float]:
+    """Mean F1 x 100 of each metric, and the number of examples ``n``."""
+    scorer = RougeScorer(METRICS, use_stemmer=True)
+    totals = dict.fromkeys(METRICS, 0.0)
+    pairs = zip(hypotheses, references, strict=True)
+    for hypothesis, reference in tqdm(pairs, "ROUGE", len(references), mininterval=2):
+        scores = scorer.score("\n".join(sentences(reference)), "\n".join(sentences(hypothesis)))
+        for metric in METRICS:
+            totals[metric] += scores[metric].fmeasure
+    n = len(references)
+    return {**{metric: round(100 * total / n, 4) for metric, total in totals.items()}, "n": n}
+
+
+def write(path: Path, text: str) -> None:
+    """All of the file or nothing."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text, encoding="utf-8", newline="\n")
+    os.replace(temporary, path)
+
+
+def _listed(ids: list[int], shown: int = 10) -> str:
+    return ", ".join(map(str, ids[:shown])) + (f" and {len(ids) - shown} more" if len(ids) > shown else "")
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder written by prepare.sh")
+    parser.add_argument("--subset", default="test", help="test or valid (default: test)")
+    parser.add_argument("--save-dir", type=Path, required=True, help="folder for hypotheses.txt and scores.json")
+    what = parser.add_mutually_exclusive_group(required=True)
+    what.add_argument("--log", type=Path, help="output of fairseq-generate")
+    what.add_argument("--lead", type=int, metavar="N", help="score the first N sentences of each document instead")
+    args = parser.parse_args(argv)
+
+    try:
+        references = read_lines(args.data / f"{args.subset}.summary.txt")
+        if args.log:
+            hypotheses = generated(args.log, len(references))
+        elif args.lead < 1:
+            raise ScoreError(f"--lead {args.lead}: at least one sentence is needed")
+        else:
+            documents = read_lines(args.data / f"{args.subset}.document.txt")
+            if len(documents) != len(references):
+                raise ScoreError(
+                    f"{args.data} has {len(documents)} documents and {len(references)} summaries; prepare it again"
+                )
+            hypotheses = [" ".join(sentences(document)[: args.lead]) for document in documents]
+        scores = rouge(hypotheses, references)
+        suffix = "" if args.subset == "test" else f"-{args.subset}"
+        write(args.save_dir / f"hypotheses{suffix}.txt", "".join(line + "\n" for line in hypotheses))
+        write(args.save_dir / f"scores{suffix}.json", json.dumps(scores, indent=1) + "\n")
+    except (ScoreError, OSError, UnicodeDecodeError) as error:
+        sys.exit(f"error: {' '.join(str(error).split())}")
+    print(tabulate([scores], headers="keys", floatfmt=".2f", tablefmt="github"))
+
+
+if __name__ == "__main__":
+    main()

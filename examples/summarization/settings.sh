@@ -1,0 +1,56 @@
+# Sourced by prepare.sh, train.sh and evaluate.sh, which document the settings. Prints the header of the
+# calling script for --help, makes the paths given relative to the caller's folder absolute, goes to the
+# root of the repository, and puts the environment in $VENV (default: the active one, or .venv) on the PATH.
+
+if [[ "${1:-}" == "--help" || "${1:-}" == "-h" ]]; then
+    awk 'NR > 1 && !/^#/ { exit } NR > 1 { sub(/^# ?/, ""); print }' "$0"
+    exit 0
+fi
+
+fail() {
+    echo "error: $*" >&2
+    exit 1
+}
+
+for name in RAW DATA BACKBONE_DIR BACKBONE SAVE_DIR CHECKPOINT; do
+    case "${!name:-/}" in
+        /*) ;;
+        *) printf -v "$name" '%s/%s' "$PWD" "${!name}" ;;
+    esac
+done
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+
+VENV="${VENV:-${VIRTUAL_ENV:-.venv}}"
+if [[ -x "$VENV/bin/python" ]]; then
+    export PATH="$(cd "$VENV" && pwd)/bin:$PATH"
+fi
+# Threads that wait for work leave the cores to those that have some.
+export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-PASSIVE}"
+# fairseq makes hydra print a page of these before every command.
+export PYTHONWARNINGS="${PYTHONWARNINGS:-ignore::UserWarning}"
+
+# What train.sh and evaluate.sh agree on: a run is found again by its settings.
+run_settings() {
+    DATA="${DATA:-data-bin/xsum}"
+    ARCH="${ARCH:-sparse_adapter_bart_mini}"
+    ADAPTER="${ADAPTER:-houlsby}"
+    PRUNER="${PRUNER-snip}"
+    SPARSITY="${SPARSITY:-0.4}"
+    SEED="${SEED:-1}"
+    case "$ARCH" in
+        *_mini) BOTTLENECK="${BOTTLENECK:-64}" MAX_POSITIONS="${MAX_POSITIONS:-512}" ;;
+        *) BOTTLENECK="${BOTTLENECK:-512}" MAX_POSITIONS="${MAX_POSITIONS:-1024}" ;;
+    esac
+    if [[ "$ADAPTER" == none || -z "$PRUNER" || "$PRUNER" == none || "$SPARSITY" =~ ^0*\.?0*$ ]]; then
+        PRUNER=none
+        SPARSITY=0
+    fi
+
+    local run="$ADAPTER$BOTTLENECK-$PRUNER$SPARSITY"
+    if [[ "$ADAPTER" == none ]]; then run=full; elif [[ "$PRUNER" == none ]]; then run="$ADAPTER$BOTTLENECK-dense"; fi
+    SAVE_DIR="${SAVE_DIR:-checkpoints/summarization/$(basename "$DATA")/${ARCH#sparse_adapter_}-$run-seed$SEED}"
+
+    if [[ ! -f "$DATA/dict.source.txt" ]]; then
+        fail "DATA $DATA holds no binarised data; make it with RAW=... DATA=... bash examples/summarization/prepare.sh"
+    fi
+}

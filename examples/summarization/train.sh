@@ -1,0 +1,80 @@
+#!/usr/bin/env bash
+# Train adapters, pruned at initialisation, on binarised summarisation data. A relaunch of the same command
+# resumes. All visible GPUs are used; without one, the CPU is.
+#
+#   DATA           folder written by prepare.sh (default: data-bin/xsum)
+#   ARCH           sparse_adapter_bart_mini, _base or _large (default: sparse_adapter_bart_mini)
+#   BACKBONE       pretrained fairseq checkpoint of that size
+#                  (default for bart_mini: examples/pretraining/bart_mini/model.pt)
+#   ADAPTER        adapter family, or none for full fine-tuning (default: houlsby)
+#   PRUNER         random, magnitude, er, snip, grasp; empty or none for dense adapters (default: snip)
+#   SPARSITY       fraction of the adapters' weights to remove, 0 for dense adapters (default: 0.4)
+#   PRUNE_BATCHES  training batches that snip and grasp score on (default: 16)
+#   SEED           of initialisation, pruning and data order (default: 1)
+#   SAVE_DIR       (default: checkpoints/summarization/DATA's name/ARCH-ADAPTER-PRUNER-SPARSITY-SEED)
+#   VENV           Python environment (default: the active one, or .venv)
+#
+# and, by size of the model, base and large (the paper's set-up) and mini:
+#
+#                  base, large   mini
+#   BOTTLENECK     512           64      adapter dimension
+#   LR             1e-4          1e-3    peak learning rate (with ADAPTER=none: 3e-5 and 3e-4)
+#   MAX_EPOCH      10            10
+#   MAX_UPDATE                           stop after this many updates instead, if set
+#   MAX_TOKENS     2048          4096    tokens of a batch on one device, padding included
+#   UPDATE_FREQ    16/devices    1       batches that are summed up to one update
+#   MAX_POSITIONS  1024          512     positions of the backbone
+#
+# The learning rate rises over the first tenth of the updates and then falls linearly to 0. Arguments are
+# passed on to fairseq-train and override what is set here; on GPUs, --fp16 is worth adding.
+#
+#   ADAPTER=houlsby PRUNER=snip SPARSITY=0.4 bash examples/summarization/train.sh
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/settings.sh"
+run_settings
+
+if [[ "$ARCH" == *_mini ]]; then
+    BACKBONE="${BACKBONE:-examples/pretraining/bart_mini/model.pt}"
+fi
+[[ -n "${BACKBONE:-}" ]] || fail "set BACKBONE to the pretrained checkpoint of $ARCH; --help lists the settings"
+[[ -f "$BACKBONE" ]] || fail "BACKBONE $BACKBONE: there is no such file"
+
+GPUS="$(python -c 'import torch; print(torch.cuda.device_count())')"
+DEVICES="${WORLD_SIZE:-$((GPUS > 0 ? GPUS : 1))}"
+if [[ "$ARCH" == *_mini ]]; then
+    LR="${LR:-$([[ "$ADAPTER" == none ]] && echo 3e-4 || echo 1e-3)}"
+    MAX_TOKENS="${MAX_TOKENS:-4096}"
+    UPDATE_FREQ="${UPDATE_FREQ:-1}"
+else
+    LR="${LR:-$([[ "$ADAPTER" == none ]] && echo 3e-5 || echo 1e-4)}"
+    MAX_TOKENS="${MAX_TOKENS:-2048}"
+    UPDATE_FREQ="${UPDATE_FREQ:-$((DEVICES < 16 ? 16 / DEVICES : 1))}"
+fi
+
+arguments=(
+    "$DATA" --user-dir user_dir --task sparse_adapter_translation
+    --source-lang source --target-lang target --truncate-source
+    --max-source-positions "$MAX_POSITIONS" --max-target-positions "$MAX_POSITIONS"
+    --arch "$ARCH" --finetune-from-model "$BACKBONE"
+    --adapter "$ADAPTER"
+    --criterion label_smoothed_cross_entropy --label-smoothing 0.1
+    --optimizer adam --adam-betas "(0.9, 0.98)" --weight-decay 0.1 --clip-norm 0.1
+    --lr "$LR" --lr-scheduler polynomial_decay
+    --max-tokens "$MAX_TOKENS" --update-freq "$UPDATE_FREQ" --required-batch-size-multiple 1
+    --seed "$SEED" --save-dir "$SAVE_DIR" --no-epoch-checkpoints
+    --log-format simple --log-interval 10
+)
+if [[ "$ADAPTER" != none ]]; then arguments+=(--adapter-bottleneck "$BOTTLENECK"); fi
+if [[ "$PRUNER" != none ]]; then
+    arguments+=(--pruner "$PRUNER" --sparsity "$SPARSITY" --prune-batches "${PRUNE_BATCHES:-16}")
+fi
+if [[ -n "${MAX_UPDATE:-}" ]]; then
+    arguments+=(--max-update "$MAX_UPDATE")
+else
+    arguments+=(--max-epoch "${MAX_EPOCH:-10}")
+fi
+if ((GPUS == 0)); then arguments+=(--cpu); fi
+
+updates="$(python examples/summarization/count_updates.py "${arguments[@]}" "$@")"
+echo "training $SAVE_DIR: $updates updates, learning rate $LR"
+exec fairseq-train "${arguments[@]}" --total-num-update "$updates" --warmup-updates "$((updates / 10))" "$@"

@@ -1,0 +1,405 @@
+#!/usr/bin/env python3
+"""What full fine-tuning, a dense adapter and a compact sparse adapter cost: time, memory, storage, pruning.
+
+The three are trained in one process by fairseq's own Trainer (criterion, clipping, Adam), a step of each
+in turn, so that whatever else the machine does slows all of them alike. Peak memory is a property of a
+process, so each of them is also trained alone in a forked one. Weights and data are random. This is a
+measurement, not a test: it says which targets are met and exits with 0 either way.
+
+    python scripts/benchmark.py                                # 6+6 layers, 384-dim: the targets' model
+    python scripts/benchmark.py --rounds 40 --json bench.json
+    python scripts/benchmark.py --dim 768 --heads 12 --fp16    # other flags, here --fp16, go to fairseq
+"""
+
+import argparse
+import copy
+import io
+import json
+import logging
+import os
+import platform
+import re
+import resource
+import statistics
+import sys
+import tempfile
+import time
+import warnings
+from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin would count as CPU time
+logging.disable(logging.INFO)
+warnings.filterwarnings("ignore")  # fairseq and hydra deprecate their own calls, at every build
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
+import fairseq  # noqa: E402
+import torch  # noqa: E402
+from fairseq import criterions, options, utils  # noqa: E402
+from fairseq.data import Dictionary  # noqa: E402
+from fairseq.dataclass.utils import convert_namespace_to_omegaconf  # noqa: E402
+from fairseq.trainer import Trainer  # noqa: E402
+from tabulate import tabulate  # noqa: E402
+from torch import Tensor, nn  # noqa: E402
+from tqdm import tqdm  # noqa: E402
+
+import user_dir  # noqa: E402, F401  (registers the task and the model)
+from user_dir.modules import is_adapter_key, sparse_weights  # noqa: E402
+from user_dir.pruning import PRUNERS, DegenerateScores, Objective, prune  # noqa: E402
+from user_dir.tasks.scoring import untouched  # noqa: E402
+from user_dir.tasks.translation import SparseAdapterTranslationTask  # noqa: E402
+
+SYSTEMS = {"full": "full fine-tuning", "dense": "dense adapter", "compact": "compact sparse adapter"}
+WARM_UP = 2  # steps of each system before the clock runs: the first ones allocate
+
+
+def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False
+    )
+    sizes = {
+        "layers": (6, "encoder layers, and as many decoder layers"),
+        "dim": (384, "embedding dimension; the FFN has four times as many"),
+        "heads": (6, "attention heads"),
+        "vocab": (8000, "size of the vocabulary"),
+        "batch": (8, "examples in a batch"),
+        "source": (256, "tokens of a source"),
+        "target": (64, "tokens of a target"),
+        "bottleneck": (64, "bottleneck dimension of the adapters"),
+        "rounds": (20, "timed training steps of each system"),
+        "prune-rounds": (3, "timed runs of each pruner"),
+        "threads": (torch.get_num_threads(), "threads of PyTorch on the CPU"),
+        "seed": (1, "seed of weights, data and random scores"),
+    }
+    for name, (default, text) in sizes.items():
+        parser.add_argument(f"--{name}", type=int, default=default, help=f"{text} (default: {default})")
+    parser.add_argument("--adapter", default="houlsby", help="adapter family (default: houlsby)")
+    parser.add_argument("--sparsity", type=float, default=0.4, help="fraction removed (default: 0.4)")
+    parser.add_argument(
+        "--pruner", choices=PRUNERS, default="snip", help="prunes the compact adapter (default: snip)"
+    )
+    parser.add_argument("--pruners", nargs="*", choices=PRUNERS, default=list(PRUNERS), help="pruners to time")
+    parser.add_argument("--cpu", action="store_true", help="use the CPU even where there is a GPU")
+    parser.add_argument("--json", type=Path, metavar="OUT", help="also write everything measured to this file")
+    args, args.fairseq = parser.parse_known_args(argv)
+    for name in sizes:
+        if getattr(args, name.replace("-", "_")) < 1:
+            parser.error(f"--{name} must be at least 1")
+    if not 0 < args.sparsity < 1:
+        parser.error(f"--sparsity {args.sparsity}: the fraction removed is above 0 and below 1")
+    if args.dim % args.heads:
+        parser.error(f"--dim {args.dim} is not a multiple of --heads {args.heads}")
+    if args.json and not args.json.resolve().parent.is_dir():
+        parser.error(f"--json {args.json}: there is no folder {args.json.resolve().parent}")
+    return args
+
+
+def random_batch(args: argparse.Namespace) -> dict:
+    """One batch as fairseq's collater makes it, every source and target of the full length."""
+    generator = torch.Generator().manual_seed(args.seed)
+    eos, first = 2, 4  # of a fairseq Dictionary: <s> <pad> </s> <unk>, then the symbols
+    source = torch.randint(first, args.vocab, (args.batch, args.source), generator=generator)
+    target = torch.randint(first, args.vocab, (args.batch, args.target), generator=generator)
+    source[:, -1] = target[:, -1] = eos
+    return {
+        "id": torch.arange(args.batch),
+        "nsentences": args.batch,
+        "ntokens": target.numel(),
+        "net_input": {
+            "src_tokens": source,
+            "src_lengths": torch.full((args.batch,), args.source),
+            "prev_output_tokens": target.roll(1, dims=1),
+        },
+        "target": target,
+    }
+
+
+def build_trainer(system: str, args: argparse.Namespace) -> Trainer:
+    """fairseq's Trainer for one of ``SYSTEMS``, from the flags that fairseq-train would get."""
+    flags = ["unused-data", "--task", "sparse_adapter_translation", "--arch", "sparse_adapter_bart_base"]
+    for stack in ("encoder", "decoder"):
+        flags += [f"--{stack}-layers", args.layers, f"--{stack}-embed-dim", args.dim]
+        flags += [f"--{stack}-ffn-embed-dim", 4 * args.dim, f"--{stack}-attention-heads", args.heads]
+    flags += ["--max-source-positions", args.source, "--max-target-positions", args.target]
+    flags += ["--criterion", "label_smoothed_cross_entropy", "--label-smoothing", 0.1, "--clip-norm", 0.1]
+    flags += ["--optimizer", "adam", "--weight-decay", 0.01, "--lr", 1e-4, "--batch-size", args.batch]
+    flags += ["--seed", args.seed, "--distributed-world-size", 1, *(["--cpu"] if args.cpu else [])]
+    flags += [*args.fairseq, "--adapter", "none" if system == "full" else args.adapter]
+    flags += ["--adapter-bottleneck", args.bottleneck]
+    parser = options.get_training_parser()
+    cfg = convert_namespace_to_omegaconf(options.parse_args_and_arch(parser, [str(flag) for flag in flags]))
+
+    dictionary = Dictionary()
+    for i in range(args.vocab - len(dictionary)):
+        dictionary.add_symbol(str(i))
+    utils.set_torch_seed(args.seed)
+    task = SparseAdapterTranslationTask(cfg.task, dictionary, dictionary)
+    model = task.build_model(cfg.model)
+    # Not task.build_criterion: it would prune, and read the training set for that.
+    criterion = criterions.build_criterion(cfg.criterion, task)
+    if system == "compact":
+        device = torch.device("cuda" if torch.cuda.is_available() and not args.cpu else "cpu")
+        prune_(model.to(device), criterion.to(device), args.pruner, args)
+    return Trainer(cfg, task, model, criterion)
+
+
+def prune_(model: nn.Module, criterion: nn.Module, pruner: str, args: argparse.Namespace) -> None:
+    """Prune the dense adapters of ``model`` on one batch, as the task does."""
+    device = next(model.parameters()).device
+    batch = random_batch(args)
+    batch = utils.move_to_cuda(batch, device) if device.type == "cuda" else batch
+    with untouched(model):
+        objective = Objective([lambda: criterion(model, batch)[0]])
+        masks = prune(model, pruner, args.sparsity, seed=args.seed, objective=objective)
+    for name, weight in sparse_weights(model).items():
+        weight.prune_(masks[name])
+
+
+def timed(run: Callable[[], object]) -> tuple[float, float]:
+    """Wall-clock and CPU seconds of a call, until the GPU has finished too."""
+    _synchronize()
+    wall, cpu = time.perf_counter(), time.process_time()
+    run()
+    _synchronize()
+    return time.perf_counter() - wall, time.process_time() - cpu
+
+
+def measure_steps(trainers: dict[str, Trainer], args: argparse.Namespace) -> dict[str, dict]:
+    """Step times by system. The order rotates: no system always runs after the same other one."""
+    batch = random_batch(args)
+    times: dict[str, list] = {name: [] for name in trainers}
+    for i in tqdm(range(WARM_UP + args.rounds), desc="training steps", unit="round"):
+        names = list(trainers)
+        for name in names[i % len(names) :] + names[: i % len(names)]:
+            times[name].append(timed(lambda name=name: trainers[name].train_step([batch])))
+    measured = {}
+    for name, pairs in times.items():
+        wall, cpu = ([round(seconds, 6) for seconds in column] for column in zip(*pairs[WARM_UP:], strict=True))
+        measured[name] = {
+            "step_seconds_min": min(wall),
+            "step_seconds_median": statistics.median(wall),
+            "cpu_seconds_min": min(cpu),
+            "cpu_seconds_median": statistics.median(cpu),
+            "step_seconds": wall,
+        }
+    return measured
+
+
+def measure_storage(trainer: Trainer) -> dict[str, int]:
+    """Trained parameters and bytes of what is kept and saved for them. Call after a training step."""
+    model = trainer.get_model()
+    adapters = io.BytesIO()
+    torch.save({key: value for key, value in model.state_dict().items() if is_adapter_key(key)}, adapters)
+    state = [t for group in trainer.optimizer.optimizer.state.values() for t in group.values() if torch.is_tensor(t)]
+    with tempfile.TemporaryDirectory() as folder:
+        trainer.consolidate_optimizer()
+        checkpoint = Path(trainer.save_checkpoint(f"{folder}/checkpoint.pt", {}))
+        checkpoint_bytes = checkpoint.stat().st_size
+    weights = sparse_weights(model).values()
+    return {
+        "trained_parameters": sum(p.numel() for p in model.parameters() if p.requires_grad),
+        "trained_in_matrices": sum(weight.kept for weight in weights),
+        "optimizer_state_bytes": _bytes(state),
+        "matrix_optimizer_state_bytes": _bytes(
+            t for w in weights for t in trainer.optimizer.optimizer.state[w.values].values() if torch.is_tensor(t)
+        ),
+        "checkpoint_bytes": checkpoint_bytes,
+        "adapter_checkpoint_bytes": adapters.tell() if weights else 0,
+    }
+
+
+def measure_pruners(dense: Trainer, args: argparse.Namespace) -> dict[str, dict]:
+    """Seconds of each pruner on one batch, from scores to compact weights, and in dense training steps."""
+    if not args.pruners:
+        return {}
+    batch = random_batch(args)
+    fresh = build_trainer("dense", args)
+    times: dict[str, list[float]] = {name: [] for name in ["training step", *args.pruners]}
+    for _ in tqdm(range(args.prune_rounds), desc="pruning", unit="round"):
+        times["training step"].append(timed(lambda: dense.train_step([batch]))[0])
+        for name in args.pruners:
+            model = copy.deepcopy(fresh.get_model())
+            run = lambda: prune_(model, fresh.get_criterion(), name, args)  # noqa: B023, E731  (called here)
+            times[name].append(timed(run)[0])
+    step = min(times.pop("training step"))
+    return {
+        name: {
+            "seconds_min": round(min(seconds), 6),
+            "seconds_median": round(statistics.median(seconds), 6),
+            "training_steps": round(min(seconds) / step, 4),
+        }
+        for name, seconds in times.items()
+    }
+
+
+def peak_memory(system: str, args: argparse.Namespace) -> dict[str, int]:
+    """Peak bytes of this process while it builds, prunes and trains one system; run it in its own process."""
+    torch.set_num_threads(args.threads)
+    before = _resident("VmRSS")
+    trainer = build_trainer(system, args)
+    batch = random_batch(args)
+    for _ in range(3):
+        trainer.train_step([batch])
+    if trainer.cuda:
+        return {"peak_memory_bytes": torch.cuda.max_memory_allocated(), "memory_before_bytes": 0}
+    return {"peak_memory_bytes": _resident("VmHWM"), "memory_before_bytes": before}
+
+
+def in_forked_process(function: Callable, *args: object):
+    """The result of a call in a process of its own, which must be forked before any thread or CUDA is used."""
+    with ProcessPoolExecutor(1, mp_context=get_context("fork")) as pool:
+        return pool.submit(function, *args).result()
+
+
+def check_targets(systems: dict[str, dict], pruners: dict[str, dict], sparsity: float) -> list[dict]:
+    """The targets, what was measured, and whether they are met."""
+
+    def ratio(field: str, other: str) -> float:
+        return systems["compact"][field] / systems[other][field]
+
+    share = 1 - sparsity + 0.05
+    targets = [
+        ("step time: compact / dense adapter", ratio("step_seconds_min", "dense"), 1.03),
+        ("step time: compact / full fine-tuning", ratio("step_seconds_min", "full"), 0.75),
+        ("optimizer state: compact / dense adapter", ratio("optimizer_state_bytes", "dense"), share),
+        ("adapter part of checkpoint: compact / dense", ratio("adapter_checkpoint_bytes", "dense"), share),
+    ]
+    limits = {"snip": 2, "grasp": 6}
+    targets += [
+        (f"{name}, one batch, in training steps", pruners[name]["training_steps"], limit)
+        for name, limit in limits.items()
+        if name in pruners
+    ]
+    return [
+        {"target": name, "measured": round(value, 4), "limit": round(limit, 4), "met": bool(value <= limit)}
+        for name, value, limit in targets
+    ]
+
+
+def machine(args: argparse.Namespace) -> dict:
+    cuda = torch.cuda.is_available() and not args.cpu
+    model = re.search(r"^model name\s*: (.*)", _read("/proc/cpuinfo"), re.MULTILINE)
+    return {
+        "device": torch.cuda.get_device_name() if cuda else "cpu",
+        "cpu": model.group(1) if model else platform.machine(),
+        "cpu_count": os.cpu_count(),
+        "threads": torch.get_num_threads(),
+        "load_average": round(os.getloadavg()[0], 2),
+        "torch": torch.__version__,
+        "fairseq": fairseq.__version__,
+        "python": platform.python_version(),
+    }
+
+
+def format_tables(report: dict) -> str:
+    """The report for the terminal."""
+    systems, pruners = report["systems"], report["pruners"]
+    memory = "GPU memory allocated" if report["machine"]["device"] != "cpu" else "memory of the process (RSS)"
+    rows = [
+        ("step time, min", "step_seconds_min", "ms"),
+        ("step time, median", "step_seconds_median", "ms"),
+        ("CPU time of a step, min", "cpu_seconds_min", "ms"),
+        ("CPU time of a step, median", "cpu_seconds_median", "ms"),
+        (f"peak {memory}", "peak_memory_bytes", "MB"),
+        ("trained parameters", "trained_parameters", ""),
+        ("optimizer state", "optimizer_state_bytes", "MB"),
+        ("checkpoint", "checkpoint_bytes", "MB"),
+        ("adapter part of the checkpoint", "adapter_checkpoint_bytes", "MB"),
+    ]
+    table = []
+    for label, field, unit in rows:
+        full, dense, compact = (systems[name][field] for name in SYSTEMS)
+        cells = [_quantity(value, unit) for value in (full, dense, compact)]
+        ratios = [f"{compact / other:.3f}" if other else "-" for other in (dense, full)]
+        table.append([label, *cells, *ratios])
+    settings = report["settings"]
+    title = (
+        f"{settings['layers']}+{settings['layers']} layers, {settings['dim']}-dim, vocabulary {settings['vocab']}, "
+        f"batch {settings['batch']}, {settings['source']} -> {settings['target']} tokens; {settings['adapter']} "
+        f"r={settings['bottleneck']}, s={settings['sparsity']} by {settings['pruner']}; "
+        + ", ".join(f"{key} {value}" for key, value in report["machine"].items())
+    )
+    head = ["", *SYSTEMS.values(), "compact / dense", "compact / full"]
+    parts = [title, _table(table, head)]
+    if pruners:
+        body = [
+            [name, _quantity(p["seconds_min"], "ms"), _quantity(p["seconds_median"], "ms"), f"{p['training_steps']:.2f}"]
+            for name, p in pruners.items()
+        ]
+        parts.append(_table(body, ["pruner, one batch", "min", "median", "in training steps (dense adapter)"]))
+    body = [
+        [t["target"], f"{t['measured']:.3f}", f"<= {t['limit']:.3g}", "met" if t["met"] else "MISSED"]
+        for t in report["targets"]
+    ]
+    parts.append(_table(body, ["target", "measured", "limit", "verdict"]))
+    return "\n\n".join(parts)
+
+
+def write_json(path: Path, data: dict) -> None:
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
+    os.replace(temporary, path)
+
+
+def _synchronize() -> None:
+    if torch.cuda.is_initialized():
+        torch.cuda.synchronize()
+
+
+def _bytes(tensors) -> int:
+    return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
+
+
+def _resident(field: str) -> int:
+    """``VmRSS`` or ``VmHWM``, its high-water mark, in bytes. Where there is no /proc, the latter for both."""
+    found = re.search(rf"^{field}:\s*(\d+) kB", _read("/proc/self/status"), re.MULTILINE)
+    return int(found.group(1)) * 1024 if found else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def _read(path: str) -> str:
+    return Path(path).read_text(encoding="utf-8") if Path(path).exists() else ""
+
+
+def _quantity(value: float, unit: str) -> str:
+    if unit == "ms":
+        return f"{1e3 * value:,.1f} ms"
+    return f"{value / 1e6:,.2f} MB" if unit == "MB" else f"{value:,}"
+
+
+def _table(rows: list[list[str]], head: list[str]) -> str:
+    align = ("left", *["right"] * (len(head) - 1))
+    return tabulate(rows, head, tablefmt="github", colalign=align, disable_numparse=True)
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parse_args(argv)
+    # First, while this process is small and has started neither threads nor CUDA.
+    bar = tqdm(SYSTEMS, desc="peak memory, each system alone", unit="system")
+    systems = {name: in_forked_process(peak_memory, name, args) for name in bar}
+    torch.set_num_threads(args.threads)
+    try:
+        trainers = {name: build_trainer(name, args) for name in SYSTEMS}
+        info = machine(args)
+        steps = measure_steps(trainers, args)
+        for name, trainer in trainers.items():
+            systems[name] = steps[name] | systems[name] | measure_storage(trainer)
+        pruners = measure_pruners(trainers["dense"], args)
+    except DegenerateScores as error:
+        raise SystemExit(f"error: {error}") from error
+    report = {
+        "machine": info,
+        "settings": {name: value for name, value in vars(args).items() if name != "json"},
+        "systems": systems,
+        "pruners": pruners,
+        "targets": check_targets(systems, pruners, args.sparsity),
+    }
+    print(format_tables(report))
+    if args.json:
+        write_json(args.json, report)
+        print(f"\nwritten to {args.json}")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,99 @@
+#!/usr/bin/env python3
+"""Put finished runs side by side: ROUGE, trained parameters, files and time.
+
+    python scripts/compare_runs.py checkpoints/a checkpoints/b --json results.json
+
+A run is the SAVE_DIR of train.sh and evaluate.sh. One without a checkpoint is a backbone that was
+evaluated as it is.
+"""
+
+import argparse
+import json
+import os
+import sys
+from pathlib import Path
+
+import sparse_adapter  # noqa: F401  (safe loading)
+from fairseq.checkpoint_utils import load_checkpoint_to_cpu
+from sparse_adapter.modules import is_adapter_key
+from tabulate import tabulate
+
+COLUMNS = {
+    "run": "run",
+    "rouge1": "ROUGE-1",
+    "rouge2": "ROUGE-2",
+    "rougeL": "ROUGE-L",
+    "trained": "trained parameters",
+    "adapter_bytes": "adapter KiB",
+    "optimizer_bytes": "optimizer KiB",
+    "checkpoint_bytes": "checkpoint MiB",
+    "seconds": "training s",
+}
+
+
+def measure(run: Path) -> dict:
+    """Scores and sizes of one run.
+
+    Raises:
+        FileNotFoundError: the run was not evaluated.
+    """
+    scores = json.loads((run / "scores.json").read_text())
+    row = {"run": run.name, **{name: scores[name] for name in ("rouge1", "rouge2", "rougeL")}, "n": scores["n"]}
+    checkpoint = run / "checkpoint_best.pt"
+    if not checkpoint.exists():
+        return {**row, "trained": 0, "adapter_bytes": 0, "optimizer_bytes": 0, "checkpoint_bytes": None, "seconds": 0}
+    state = load_checkpoint_to_cpu(str(checkpoint))
+    adapter = {key: value for key, value in state["model"].items() if is_adapter_key(key)}
+    slots = [t for slot in state["last_optimizer_state"]["state"].values() for t in slot.values() if hasattr(t, "numel")]
+    report = json.loads((run / "sparsity.json").read_text())
+    return {
+        **row,
+        "trained": report["trained"]["total"],
+        "sparsity": report["sparsity"],
+        "adapter_bytes": sum(t.numel() * t.element_size() for t in adapter.values()),
+        "optimizer_bytes": sum(t.numel() * t.element_size() for t in slots),
+        "checkpoint_bytes": checkpoint.stat().st_size,
+        "seconds": round(state["extra_state"]["previous_training_time"], 1),
+        "pruning_seconds": report["seconds"],
+    }
+
+
+def table(rows: list[dict]) -> str:
+    """The rows as people read them."""
+
+    def cell(row: dict, column: str):
+        value = row[column]
+        if value is None:
+            return "-"
+        if column.startswith("rouge"):
+            return f"{value:.2f}"
+        if column in ("adapter_bytes", "optimizer_bytes"):
+            return f"{value / 2**10:,.0f}"
+        if column == "checkpoint_bytes":
+            return f"{value / 2**20:.1f}"
+        return f"{value:,.0f}" if column in ("trained", "seconds") else value
+
+    cells = [[cell(row, column) for column in COLUMNS] for row in rows]
+    return tabulate(cells, headers=list(COLUMNS.values()), tablefmt="github", stralign="right", disable_numparse=True)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("runs", type=Path, nargs="+", help="folders with scores.json")
+    parser.add_argument("--json", type=Path, help="also write the figures here")
+    args = parser.parse_args()
+    try:
+        rows = [measure(run) for run in args.runs]
+    except FileNotFoundError as error:
+        sys.exit(f"error: {error.filename} is missing: train and evaluate the run first")
+    print(table(rows))
+    if args.json:
+        temporary = args.json.with_suffix(".tmp")
+        temporary.write_text(json.dumps(rows, indent=1) + "\n")
+        os.replace(temporary, args.json)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,111 @@
+import copy
+from pathlib import Path
+
+import pytest
+import torch
+from fairseq.data import Dictionary
+from fairseq.dataclass.configs import CheckpointConfig
+from sparse_adapter.checkpoint.start import check_fits, checkpoint_to_load, read_state
+from sparse_adapter.errors import UsageError
+
+from ..conftest import state_copy
+
+
+@pytest.fixture
+def save_dir(tmp_path) -> Path:
+    return tmp_path
+
+
+def touch(path: Path) -> str:
+    path.touch()
+    return str(path)
+
+
+def dictionary_of(size: int) -> Dictionary:
+    dictionary = Dictionary()
+    for i in range(size - len(dictionary)):
+        dictionary.add_symbol(f"word{i}")
+    return dictionary
+
+
+def test_nothing_to_load(save_dir):
+    assert checkpoint_to_load(CheckpointConfig(save_dir=str(save_dir))) is None
+
+
+def test_the_backbone_at_the_first_launch_and_the_last_checkpoint_at_the_next(save_dir):
+    backbone = touch(save_dir / "backbone.pt")
+    cfg = CheckpointConfig(save_dir=str(save_dir), finetune_from_model=backbone)
+    assert checkpoint_to_load(cfg) == backbone
+    last = touch(save_dir / "checkpoint_last.pt")
+    assert checkpoint_to_load(cfg) == last
+
+
+def test_continue_once_comes_before_the_backbone_and_after_the_last_checkpoint(save_dir):
+    once, backbone = touch(save_dir / "once.pt"), touch(save_dir / "backbone.pt")
+    cfg = CheckpointConfig(save_dir=str(save_dir), finetune_from_model=backbone, continue_once=once)
+    assert checkpoint_to_load(cfg) == once
+    last = touch(save_dir / "checkpoint_last.pt")
+    assert checkpoint_to_load(cfg) == last
+
+
+def test_a_restore_file_comes_first(save_dir):
+    touch(save_dir / "checkpoint_last.pt")
+    restore = touch(save_dir / "restore.pt")
+    assert checkpoint_to_load(CheckpointConfig(save_dir=str(save_dir), restore_file=restore)) == restore
+
+
+@pytest.mark.parametrize("option", ["restore_file", "finetune_from_model", "continue_once"])
+@pytest.mark.parametrize("name", ["missing.pt", "."])
+def test_a_file_that_is_not_there_is_refused(save_dir, option, name):
+    cfg = CheckpointConfig(save_dir=str(save_dir), **{option: str(save_dir / name)})
+    with pytest.raises(UsageError, match=f"--{option.replace('_', '-')} .*: there is no such file"):
+        checkpoint_to_load(cfg)
+
+
+def test_a_file_without_a_model_is_refused(save_dir):
+    state = {"extra_state": {"train_iterator": {"epoch": 1}}, "optimizer_history": [{"lr_scheduler_state": {}}]}
+    torch.save(state, save_dir / "other.pt")
+    with pytest.raises(UsageError, match="is not a fairseq checkpoint: it has no 'model'"):
+        read_state(str(save_dir / "other.pt"))
+
+
+def test_backbones_that_fit(model, pruned_model, stock_model, build_bart):
+    own = state_copy(pruned_model)
+    larger = build_bart("bart_base", dictionary=dictionary_of(61)).state_dict()  # one row more: <mask>
+    fused = stock_model.state_dict() | {"encoder.layers.0.in_proj_weight": torch.zeros(96, 32)}
+    for state in (stock_model.state_dict(), own, larger, fused):
+        before = copy.copy(state)
+        check_fits(model, state, "model.pt")
+        assert list(state) == list(before)
+
+
+WIDER = {f"{stack}_embed_dim": 64 for stack in ("encoder", "decoder")}
+
+
+@pytest.mark.parametrize(
+    "arguments, message",
+    [
+        (
+            WIDER,
+            r"model.pt does not fit --arch: encoder.embed_tokens.weight has shape \(60, 64\) in the file and \(60, 32\)",
+        ),
+        ({"encoder_ffn_embed_dim": 128}, r"does not fit --arch: encoder.layers.0.fc1.weight has shape \(128, 32\)"),
+        ({"encoder_layers": 3}, "the file has 5 transformer layers and the model 4"),
+        ({"decoder_layers": 1}, "the file has 3 transformer layers and the model 4"),
+        (
+            {"max_source_positions": 32},
+            r"encoder.embed_positions.weight has shape \(34, 32\) in the file and \(66, 32\)",
+        ),
+    ],
+)
+def test_a_backbone_of_another_size_is_refused(model, build_bart, arguments, message):
+    state = build_bart("bart_base", **arguments).state_dict()
+    with pytest.raises(UsageError, match=message):
+        check_fits(model, state, "model.pt")
+
+
+@pytest.mark.parametrize("size", [59, 62, 100])
+def test_a_dictionary_of_another_size_is_refused(model, build_bart, size):
+    state = build_bart("bart_base", dictionary=dictionary_of(size)).state_dict()
+    with pytest.raises(UsageError, match=f"dictionary of {size} entries, and the data's has 60 .*dict.txt"):
+        check_fits(model, state, "model.pt")

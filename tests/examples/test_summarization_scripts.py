@@ -1,0 +1,192 @@
+"""examples/summarization: what train.sh asks of fairseq, the count of updates, what evaluate.sh leaves behind."""
+
+import importlib.util
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "summarization"
+
+
+@pytest.fixture
+def run(tmp_path):
+    """Run a script in an environment whose fairseq commands are stubs; returns the process.
+
+    ``python`` answers that there is no GPU and that there are 25 updates, and runs score.py for real.
+    """
+    bin = tmp_path / "venv" / "bin"
+    bin.mkdir(parents=True)
+    stubs = {
+        "python": f'case "$*" in *device_count*) echo 0;; *is_available*) echo False;; *count_updates*) echo 25;; '
+        f'*) exec "{sys.executable}" "$@";; esac',
+        "fairseq-train": 'printf "%s\\n" "$@" > "$CALL"',
+        "fairseq-generate": 'printf "%s\\n" "$@" > "$CALL"; cat "$OUTPUT"; exit "$STATUS"',
+    }
+    for name, line in stubs.items():
+        (bin / name).write_text(f"#!/bin/sh\n{line}\n")
+        (bin / name).chmod(0o755)
+    data = tmp_path / "data" / "news"
+    data.mkdir(parents=True)
+    (data / "dict.source.txt").touch()
+    (tmp_path / "model.pt").touch()
+
+    def run(script: str, *arguments: str, **settings: str) -> subprocess.CompletedProcess:
+        known = {k: v for k, v in os.environ.items() if k in ("PATH", "HOME", "LANG")}
+        paths = {"VENV": str(tmp_path / "venv"), "DATA": "data/news", "CALL": str(tmp_path / "call")}
+        environment = {**known, **paths, "BACKBONE": "model.pt", **settings}
+        command = ["bash", str(EXAMPLE / script), *arguments]
+        return subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60)
+
+    return run
+
+
+def call(tmp_path: Path) -> dict[str, str]:
+    """The flags of the last fairseq command; of a repeated one the last, as argparse has it."""
+    words = (tmp_path / "call").read_text().splitlines()
+    following = [*words[1:], "--"]
+    return {word: "" if value.startswith("--") else value for word, value in zip(words, following) if word[:2] == "--"}
+
+
+def test_defaults_prune_with_snip_on_the_cpu(run, tmp_path):
+    done = run("train.sh")
+    assert done.returncode == 0, done.stderr
+    flags = call(tmp_path)
+    expected = {
+        "--arch": "sparse_adapter_bart_mini",
+        "--adapter": "houlsby",
+        "--adapter-bottleneck": "64",
+        "--pruner": "snip",
+        "--sparsity": "0.4",
+        "--max-source-positions": "512",
+        "--finetune-from-model": str(tmp_path / "model.pt"),
+        "--adam-betas": "(0.9, 0.98)",
+        "--weight-decay": "0.1",
+        "--total-num-update": "25",
+        "--warmup-updates": "2",
+        "--cpu": "",
+        "--save-dir": "checkpoints/summarization/news/bart_mini-houlsby64-snip0.4-seed1",
+    }
+    assert {flag: flags.get(flag) for flag in expected} == expected
+
+
+@pytest.mark.parametrize(
+    "settings, name, absent",
+    [
+        ({"SPARSITY": "0.0"}, "bart_mini-houlsby64-dense-seed1", {"--pruner", "--sparsity", "--prune-batches"}),
+        ({"PRUNER": ""}, "bart_mini-houlsby64-dense-seed1", {"--pruner", "--sparsity", "--prune-batches"}),
+        ({"ADAPTER": "none"}, "bart_mini-full-seed1", {"--pruner", "--sparsity", "--adapter-bottleneck"}),
+        ({"SEED": "3", "PRUNER": "er", "SPARSITY": ".8"}, "bart_mini-houlsby64-er.8-seed3", set()),
+    ],
+)
+def test_settings_choose_flags_and_folder(run, tmp_path, settings, name, absent):
+    assert run("train.sh", **settings).returncode == 0
+    flags = call(tmp_path)
+    assert flags["--save-dir"] == f"checkpoints/summarization/news/{name}"
+    assert absent.isdisjoint(flags)
+    assert flags["--adapter"] == settings.get("ADAPTER", "houlsby")
+
+
+def test_large_has_the_papers_setting_and_arguments_override(run, tmp_path):
+    settings = {"ARCH": "sparse_adapter_bart_large", "WORLD_SIZE": "8", "MAX_UPDATE": "9"}
+    done = run("train.sh", "--label-smoothing", "0", "--fp16", **settings)
+    assert done.returncode == 0, done.stderr
+    flags = call(tmp_path)
+    assert (flags["--adapter-bottleneck"], flags["--max-source-positions"]) == ("512", "1024")
+    assert (flags["--update-freq"], flags["--max-update"]) == ("2", "9")  # 16 batches in all, over 8 processes
+    assert "--max-epoch" not in flags
+    assert flags["--label-smoothing"] == "0" and "--fp16" in flags
+
+
+@pytest.mark.parametrize(
+    "script, settings, expected",
+    [
+        ("train.sh", {"BACKBONE": "absent.pt"}, "absent.pt: there is no such file"),
+        ("train.sh", {"BACKBONE": "", "ARCH": "sparse_adapter_bart_base"}, "set BACKBONE"),
+        ("train.sh", {"DATA": "absent"}, "holds no binarised data"),
+        ("evaluate.sh", {"SAVE_DIR": "absent"}, "absent/checkpoint_best.pt: there is no such file"),
+        ("evaluate.sh", {"CHECKPOINT": "model.pt", "SUBSET": "train"}, "train.summary.txt is missing"),
+        ("prepare.sh", {}, "set RAW"),
+    ],
+)
+def test_mistakes_are_one_line(run, tmp_path, script, settings, expected):
+    done = run(script, **settings)
+    assert done.returncode == 1 and expected in done.stderr
+    assert done.stderr.startswith("error: ") and done.stderr.count("\n") == 1
+    assert not (tmp_path / "call").exists() and not (tmp_path / "absent").exists()
+
+
+@pytest.mark.parametrize("script", ["prepare.sh", "train.sh", "evaluate.sh"])
+def test_help_names_every_setting(run, script):
+    shown = run(script, "--help").stdout
+    text = (EXAMPLE / script).read_text()
+    settings = {word.split(":")[0].split("}")[0] for word in text.split("${")[1:]} - {"BASH_SOURCE[0]"}
+    names = {name for name in settings if name.isupper() and name not in ("WORLD_SIZE",)}
+    assert names and all(name in shown for name in names), names
+    assert "set -euo" not in shown
+
+
+def evaluation_data(tmp_path: Path) -> None:
+    (tmp_path / "data" / "news" / "test.summary.txt").write_text("balo rin\ntesk omu\n")
+    (tmp_path / "data" / "news" / "sentencepiece.bpe.model").touch()
+
+
+def test_evaluate_scores_what_was_generated(run, tmp_path):
+    evaluation_data(tmp_path)
+    (tmp_path / "output").write_text(
+        "INFO:fairseq.logging.progress_bar::      1 / 2 wps=5\n"
+        "D-1\t-0.1\ttesk omu\nP-1\t-0.1\nD-0\t-0.1\tbalo\nP-0\t-0.1\n"
+    )
+    settings = {"SAVE_DIR": "run", "CHECKPOINT": "model.pt", "OUTPUT": str(tmp_path / "output"), "STATUS": "0"}
+    done = run("evaluate.sh", "--beam", "2", **settings)
+    assert done.returncode == 0, done.stderr
+    assert "1 / 2 wps=5" in done.stdout and "rougeLsum" in done.stdout
+    assert (tmp_path / "run" / "hypotheses.txt").read_text() == "balo\ntesk omu\n"
+    flags = call(tmp_path)
+    assert flags["--bpe"] == "sentencepiece" and flags["--beam"] == "2"
+    decoding = {"--lenpen": "1", "--max-len-b": "60", "--min-len": "10", "--no-repeat-ngram-size": "3"}
+    assert {flag: flags[flag] for flag in decoding} == decoding
+
+
+def test_evaluate_leaves_nothing_of_a_failure(run, tmp_path):
+    evaluation_data(tmp_path)
+    (tmp_path / "output").write_text("INFO | loading\nD-0\t-0.1\tbalo\nP-0\t-0.1\nerror: model.pt is damaged\n")
+    settings = {"SAVE_DIR": "run", "CHECKPOINT": "model.pt", "OUTPUT": str(tmp_path / "output"), "STATUS": "1"}
+    done = run("evaluate.sh", **settings)
+    assert (done.returncode, done.stderr) == (1, "error: model.pt is damaged\n")
+    assert not (tmp_path / "run").exists()
+
+
+def test_updates_are_counted_as_the_trainer_makes_them(tmp_path, monkeypatch):
+    """7 examples in batches of 2, 2 batches to an update."""
+    from fairseq.data import Dictionary, indexed_dataset
+
+    dictionary = Dictionary()
+    dictionary.add_symbol("balo")
+    for side in ("source", "target"):
+        dictionary.save(str(tmp_path / f"dict.{side}.txt"))
+        prefix = str(tmp_path / f"train.source-target.{side}")
+        builder = indexed_dataset.make_builder(prefix + ".bin", impl="mmap", vocab_size=len(dictionary))
+        for length in range(1, 8):
+            builder.add_item(dictionary.encode_line("balo " * length))
+        builder.finalize(prefix + ".idx")
+    spec = importlib.util.spec_from_file_location("summarization_count", EXAMPLE / "count_updates.py")
+    count = importlib.util.module_from_spec(spec)
+    monkeypatch.setattr("logging.disable", lambda level: None)
+    spec.loader.exec_module(count)
+    monkeypatch.setattr(sys, "argv", ["count_updates"])  # fairseq looks for --user-dir there
+    monkeypatch.delenv("WORLD_SIZE", raising=False)
+    command = [str(tmp_path), "--arch", "bart_base", "--lr-scheduler", "polynomial_decay", "--update-freq", "2"]
+    command += ["--batch-size", "2", "--required-batch-size-multiple", "1", "--cpu", "--distributed-world-size", "1"]
+    assert count.updates([*command, "--max-epoch", "5"]) == 10
+    assert count.updates([*command, "--max-epoch", "5", "--max-update", "7"]) == 7
+    # Longer targets than the model has positions are left out: 5 and its end symbol are the last to fit.
+    assert count.updates([*command, "--max-epoch", "5", "--max-target-positions", "6", "--update-freq", "1"]) == 15
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    assert count.updates([*command, "--max-epoch", "5"]) == 5
+    with pytest.raises(SystemExit, match="^error: neither"):
+        count.updates(command)
+    with pytest.raises(SystemExit, match="^error: argument --arch/-a: invalid choice"):
+        count.updates([*command, "--arch", "absent"])

@@ -1,0 +1,95 @@
+"""A tiny but real fairseq project: binarised data, a pretrained BART checkpoint, and its command line."""
+
+import dataclasses
+import random
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+REPOSITORY = Path(__file__).parents[2]
+BIN = Path(sys.executable).parent
+SIZES = [
+    *("--encoder-layers", "2", "--decoder-layers", "2", "--encoder-embed-dim", "32", "--decoder-embed-dim", "32"),
+    *("--encoder-ffn-embed-dim", "64", "--decoder-ffn-embed-dim", "64", "--encoder-attention-heads", "4"),
+    *("--decoder-attention-heads", "4", "--max-source-positions", "64", "--max-target-positions", "64"),
+]
+LANGUAGES = ["--source-lang", "source", "--target-lang", "target"]
+
+
+@dataclasses.dataclass
+class Project:
+    """Where the tiny project lies, and the commands a user would run on it."""
+
+    data: Path
+    backbone: Path
+
+    def train_args(self, save_dir: Path, *extra: str) -> list[str]:
+        return [
+            *(str(self.data), "--user-dir", str(REPOSITORY / "user_dir"), "--task", "sparse_adapter_translation"),
+            *(*LANGUAGES, "--arch", "sparse_adapter_bart_base", *SIZES, "--finetune-from-model", str(self.backbone)),
+            *("--adapter-bottleneck", "8", "--criterion", "label_smoothed_cross_entropy", "--optimizer", "adam"),
+            *("--lr", "0.003", "--max-tokens", "256", "--max-update", "4", "--cpu", "--num-workers", "0"),
+            *("--log-format", "simple", "--log-interval", "1", "--save-dir", str(save_dir), *extra),
+        ]
+
+    def train(self, save_dir: Path, *extra: str) -> subprocess.CompletedProcess:
+        return run("fairseq-train", *self.train_args(save_dir, *extra))
+
+    def generate(self, checkpoint: Path, *extra: str, command: str = "fairseq-generate", **kwargs):
+        arguments = [str(self.data), "--user-dir", str(REPOSITORY / "user_dir"), "--cpu", "--path", str(checkpoint)]
+        arguments += ["--task", "sparse_adapter_translation", *LANGUAGES, "--beam", "3", "--max-len-b", "12"]
+        return run(command, *arguments, *extra, **kwargs)
+
+
+def run(command: str, *arguments: str, **kwargs) -> subprocess.CompletedProcess:
+    """Run one of fairseq's commands as a user does, and keep what it prints."""
+    return subprocess.run([BIN / command, *arguments], capture_output=True, text=True, cwd=REPOSITORY, **kwargs)
+
+
+def succeed(result: subprocess.CompletedProcess) -> str:
+    """The output of a command that has to work."""
+    output = result.stdout + result.stderr
+    assert result.returncode == 0, output[-4000:]
+    return output
+
+
+def error_line(result: subprocess.CompletedProcess) -> str:
+    """The one line that a refused command ends with."""
+    assert result.returncode != 0, result.stdout[-2000:]
+    lines = [line for line in result.stderr.splitlines() if line.strip()]
+    assert lines and re.match(r"(\S+: )?error: ", lines[-1]), result.stderr[-3000:]
+    assert "Traceback" not in result.stderr, result.stderr[-3000:]
+    return lines[-1]
+
+
+def write_corpus(folder: Path, split: str, count: int, seed: int) -> None:
+    """Sources of made-up words; a target repeats the first words of its source, so it can be learnt."""
+    words = [f"{a}{b}" for a in "bdfgklm" for b in ("a", "e", "i", "o")]
+    generator = random.Random(seed)
+    with (folder / f"{split}.source").open("w") as source, (folder / f"{split}.target").open("w") as target:
+        for _ in range(count):
+            line = generator.choices(words, k=generator.randint(4, 20))
+            source.write(" ".join(line) + "\n")
+            target.write(" ".join(line[:4]) + "\n")
+
+
+@pytest.fixture(scope="session")
+def project(tmp_path_factory) -> Project:
+    folder = tmp_path_factory.mktemp("project")
+    for seed, (split, count) in enumerate({"train": 200, "valid": 20, "test": 20}.items()):
+        write_corpus(folder, split, count, seed)
+    prefixes = [x for split in ("train", "valid", "test") for x in (f"--{split}pref", str(folder / split))]
+    data = folder / "data"
+    arguments = ["-s", "source", "-t", "target", *prefixes, "--joined-dictionary", "--destdir", str(data)]
+    succeed(run("fairseq-preprocess", *arguments, "--workers", "1"))
+
+    # The backbone is stock: the translation task and BART of fairseq itself, without the plugin.
+    stock = ["--arch", "bart_base", "--share-all-embeddings", "--layernorm-embedding", *SIZES, "--optimizer", "adam"]
+    steps = ["--lr", "0.003", "--max-tokens", "512", "--max-update", "30", "--cpu", "--num-workers", "0"]
+    backbone = folder / "backbone"
+    saved = ["--no-epoch-checkpoints", "--disable-validation", "--save-dir", str(backbone)]
+    succeed(run("fairseq-train", str(data), "--task", "translation", *LANGUAGES, *stock, *steps, *saved))
+    return Project(data, backbone / "checkpoint_last.pt")

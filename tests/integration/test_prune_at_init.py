@@ -1,0 +1,180 @@
+"""What fairseq-train does with the hook: density, files, resume, determinism, refusals."""
+
+import json
+import re
+import signal
+import subprocess
+import time
+
+import pytest
+import torch
+from sparse_adapter.pruning import PRUNERS
+
+from .conftest import BIN, REPOSITORY, error_line, succeed
+
+SPARSE = ("--pruner", "snip", "--sparsity", "0.4", "--prune-batches", "3")
+
+
+def model_of(path) -> dict[str, torch.Tensor]:
+    return torch.load(path, weights_only=True)["model"]
+
+
+def assert_same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]) -> None:
+    assert first.keys() == second.keys()
+    different = [key for key in first if not torch.equal(first[key], second[key])]
+    assert not different
+
+
+@pytest.mark.parametrize("pruner", sorted(PRUNERS))
+def test_log_and_report_agree_on_what_is_trained(project, tmp_path, pruner):
+    output = succeed(project.train(tmp_path, "--pruner", pruner, "--sparsity", "0.6", "--prune-batches", "2"))
+    report = json.loads((tmp_path / "sparsity.json").read_text())
+    assert report["matrix_total"]["kept"] == round(0.4 * report["matrix_total"]["total"])
+    trained = int(re.search(r"num\. trained: ([\d,]+)", output)[1].replace(",", ""))
+    assert trained == report["trained"]["total"] == sum(
+        report["trained"][kind] for kind in ("matrices", "biases", "layer_norms", "others")
+    )
+    state = model_of(tmp_path / "checkpoint_last.pt")
+    saved = sum(v.numel() for k, v in state.items() if ".sparse_adapter." in k and k.endswith(".values"))
+    assert saved == report["trained"]["matrices"]
+
+
+def test_only_adapters_change_and_their_masks_do_not(project, tmp_path):
+    succeed(project.train(tmp_path, *SPARSE))
+    before, after = model_of(project.backbone), model_of(tmp_path / "checkpoint_last.pt")
+    assert_same(before, {key: value for key, value in after.items() if ".sparse_adapter." not in key})
+
+
+def test_optimizer_state_shrinks_with_sparsity(project, tmp_path):
+    succeed(project.train(tmp_path, *SPARSE))
+    report = json.loads((tmp_path / "sparsity.json").read_text())
+    state = torch.load(tmp_path / "checkpoint_last.pt", weights_only=True)["last_optimizer_state"]["state"]
+    assert sum(slot["exp_avg"].numel() for slot in state.values()) == report["trained"]["total"]
+
+
+def test_sparsity_zero_is_bitwise_training_without_a_pruner(project, tmp_path):
+    succeed(project.train(tmp_path / "without"))
+    succeed(project.train(tmp_path / "with", "--pruner", "snip", "--sparsity", "0"))
+    assert_same(*(model_of(tmp_path / name / "checkpoint_last.pt") for name in ("without", "with")))
+
+
+def test_a_seed_gives_the_same_weights_and_another_seed_other_masks(project, tmp_path):
+    for name, seed in (("a", "1"), ("b", "1"), ("c", "2")):
+        succeed(project.train(tmp_path / name, "--pruner", "random", "--sparsity", "0.5", "--prune-seed", seed))
+    a, b, c = (model_of(tmp_path / name / "checkpoint_last.pt") for name in "abc")
+    assert_same(a, b)
+    assert any(not torch.equal(a[key], c[key]) for key in a if "mask" in key)
+
+
+def test_killed_and_relaunched_gives_the_same_weights(project, tmp_path):
+    arguments = (*SPARSE, "--max-update", "24", "--save-interval-updates", "4")
+    succeed(project.train(tmp_path / "whole", *arguments))
+
+    command = [BIN / "fairseq-train", *project.train_args(tmp_path / "killed", *arguments)]
+    with (tmp_path / "log").open("w") as log:
+        process = subprocess.Popen(command, cwd=REPOSITORY, stdout=log, stderr=log)
+        deadline = time.monotonic() + 120
+        while not (tmp_path / "killed" / "checkpoint_last.pt").exists():
+            assert process.poll() is None and time.monotonic() < deadline, (tmp_path / "log").read_text()[-2000:]
+            time.sleep(0.01)
+        process.send_signal(signal.SIGKILL)
+        process.wait()
+    reached = torch.load(tmp_path / "killed" / "checkpoint_last.pt", weights_only=True)["optimizer_history"][-1]
+    assert reached["num_updates"] < 24, "the run was over before it could be killed"
+
+    report = (tmp_path / "killed" / "sparsity.json").read_text()
+    output = succeed(project.train(tmp_path / "killed", *arguments))
+    assert "not pruned again" in output
+    assert (tmp_path / "killed" / "sparsity.json").read_text() == report
+    assert_same(*(model_of(tmp_path / name / "checkpoint_last.pt") for name in ("whole", "killed")))
+
+
+def test_a_relaunch_with_another_sparsity_is_refused(project, tmp_path):
+    succeed(project.train(tmp_path, *SPARSE))
+    line = error_line(project.train(tmp_path, "--pruner", "snip", "--sparsity", "0.8"))
+    assert "0.4" in line and "0.8" in line and "--save-dir" in line
+
+
+def test_full_fine_tuning_trains_everything(project, tmp_path):
+    succeed(project.train(tmp_path, "--adapter", "none"))
+    before, after = model_of(project.backbone), model_of(tmp_path / "checkpoint_last.pt")
+    assert before.keys() == after.keys()
+    changed = {key for key in before if not torch.equal(before[key], after[key])}
+    assert {key for key in before if key.endswith("weight")} <= changed
+
+
+@pytest.mark.parametrize(
+    "options",
+    [("--checkpoint-activations",), ("--store-ema",), ("--update-freq", "2"), ("--amp",), ("--save-interval", "1")],
+    ids=lambda options: options[0],
+)
+def test_fairseq_options_go_together_with_pruning(project, tmp_path, options):
+    succeed(project.train(tmp_path, "--pruner", "grasp", "--sparsity", "0.5", "--prune-batches", "1", *options))
+    report = json.loads((tmp_path / "sparsity.json").read_text())
+    assert report["matrix_total"]["density"] == 0.5
+
+
+REFUSED = {
+    "sparsity of one": (("--pruner", "snip", "--sparsity", "1"), "--sparsity 1"),
+    "negative sparsity": (("--pruner", "snip", "--sparsity", "-0.1"), "--sparsity -0.1"),
+    "unknown pruner": (("--pruner", "snipp", "--sparsity", "0.4"), "snip"),
+    "sparsity without a pruner": (("--sparsity", "0.4"), "--pruner"),
+    "unknown scope": ((*SPARSE, "--prune-scope", "layer"), "global"),
+    "unknown adapter": (("--adapter", "houlsbi"), "houlsby"),
+    "bottleneck of zero": (("--adapter-bottleneck", "0"), "--adapter-bottleneck"),
+    "zero-initialised adapter": ((*SPARSE, "--adapter-init", "zero-up"), "--adapter-init normal"),
+    "missing backbone": (("--finetune-from-model", "nowhere/model.pt"), "nowhere/model.pt"),
+    "backbone of another size": (("--encoder-embed-dim", "64", "--decoder-embed-dim", "64"), "does not fit --arch"),
+    "backbone of another depth": (("--decoder-layers", "3"), "layers"),
+    "nothing to train": (("--adapter", "none", "--freeze-backbone"), "nothing to train"),
+    "quantisation noise": (("--quant-noise-pq", "0.1"), "noise"),
+}
+
+
+@pytest.mark.parametrize("name", REFUSED)
+def test_bad_input_ends_in_one_line_and_writes_nothing(project, tmp_path, name):
+    options, expected = REFUSED[name]
+    assert expected in error_line(project.train(tmp_path / "run", *options))
+    assert not list((tmp_path / "run").glob("*"))
+
+
+def test_no_backbone_at_all_is_refused_unless_meant(project, tmp_path):
+    arguments = project.train_args(tmp_path)
+    index = arguments.index("--finetune-from-model")
+    del arguments[index : index + 2]
+
+    def train(*extra: str) -> subprocess.CompletedProcess:
+        command = [BIN / "fairseq-train", *arguments, *extra]
+        return subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY)
+
+    assert "--finetune-from-model" in error_line(train())
+    succeed(train("--random-backbone"))
+
+
+def test_truncated_backbone_is_refused(project, tmp_path):
+    truncated = tmp_path / "model.pt"
+    truncated.write_bytes(project.backbone.read_bytes()[:20000])
+    line = error_line(project.train(tmp_path / "run", "--finetune-from-model", str(truncated)))
+    assert str(truncated) in line
+
+
+class Evil:
+    def __init__(self, command: str):
+        self.command = command
+
+    def __reduce__(self):
+        import os
+
+        return os.system, (self.command,)
+
+
+@pytest.mark.parametrize("command", ["train", "generate"])
+def test_malicious_checkpoint_is_refused_and_not_run(project, tmp_path, command):
+    evil, marker = tmp_path / "evil.pt", tmp_path / "executed"
+    torch.save({"model": {}, "args": Evil(f"touch {marker}")}, evil)
+    if command == "train":
+        result = project.train(tmp_path / "run", "--finetune-from-model", str(evil))
+    else:
+        result = project.generate(evil)
+    assert "system" in error_line(result)
+    assert not marker.exists()

@@ -1,0 +1,133 @@
+"""Every registered pruner on a tiny BART: density, determinism, and no trace left in the model."""
+
+import math
+
+import pytest
+import torch
+from sparse_adapter.modules import sparse_weights
+from sparse_adapter.pruning import PRUNERS, SCOPES, DegenerateScores, Objective, prune, register_pruner
+from sparse_adapter.pruning.random import Random
+from torch import nn
+
+from ..conftest import make_batch, state_copy, translation_loss
+
+SCORED = [name for name, pruner in PRUNERS.items() if pruner.needs_data]
+
+
+def test_the_five_pruners_of_the_paper_are_registered():
+    assert set(PRUNERS) >= {"random", "magnitude", "er", "snip", "grasp"}
+
+
+@pytest.mark.parametrize("scope", SCOPES)
+@pytest.mark.parametrize("pruner", PRUNERS)
+def test_the_density_is_exact(model, objective, pruner, scope):
+    weights = sparse_weights(model)
+    total = sum(weight.values.numel() for weight in weights.values())
+    for sparsity in (0.2, 0.4, 0.6, 0.8):
+        masks = prune(model, pruner, sparsity, scope=scope, objective=objective)
+        assert {name: mask.shape for name, mask in masks.items()} == {n: w.shape for n, w in weights.items()}
+        assert sum(int(mask.sum()) for mask in masks.values()) == round((1 - sparsity) * total)
+        if scope == "matrix" and PRUNERS[pruner].scope is None:
+            for mask in masks.values():
+                assert abs(int(mask.sum()) - (1 - sparsity) * mask.numel()) < 1
+
+
+@pytest.mark.parametrize("pruner", PRUNERS)
+def test_pruning_leaves_the_model_alone(model, objective, pruner):
+    before = state_copy(model)
+    requires_grad = {name: p.requires_grad for name, p in model.named_parameters()}
+    prune(model, pruner, 0.5, objective=objective)
+    after = model.state_dict()
+    assert list(after) == list(before)
+    assert all(torch.equal(after[key], value) for key, value in before.items())
+    assert all(parameter.grad is None for parameter in model.parameters())
+    assert {name: p.requires_grad for name, p in model.named_parameters()} == requires_grad
+    assert not model.training
+
+
+@pytest.mark.parametrize("pruner", PRUNERS)
+def test_the_global_random_state_neither_matters_nor_changes(model, objective, pruner):
+    first = prune(model, pruner, 0.5, objective=objective)
+    torch.manual_seed(12345)
+    state = torch.get_rng_state()
+    second = prune(model, pruner, 0.5, objective=objective)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize("pruner", PRUNERS)
+def test_the_seed_decides_random_scores_only(model, objective, pruner):
+    first, second = (prune(model, pruner, 0.5, seed=seed, objective=objective) for seed in (1, 2))
+    same = all(torch.equal(first[name], second[name]) for name in first)
+    assert same != issubclass(PRUNERS[pruner], Random)
+
+
+@pytest.mark.parametrize("pruner", SCORED)
+def test_the_data_decides_the_scores(model, dictionary, pruner):
+    def masks(seed):
+        batch = make_batch(dictionary, seed)
+        return prune(model, pruner, 0.5, objective=Objective([lambda: translation_loss(model, batch)]))
+
+    first, second = masks(0), masks(1)
+    assert any(not torch.equal(first[name], second[name]) for name in first)
+
+
+@pytest.mark.parametrize("pruner", SCORED)
+def test_scores_are_summed_over_processes(model, objective, pruner):
+    """Two processes with a batch each, the sum taken by ``reduce``, choose as one with both batches does."""
+    parts = [Objective([loss]) for loss in objective.losses]
+    weights = [weight.values for weight in sparse_weights(model).values()]
+    gradient = parts[1].gradient(weights)
+    product = parts[1].hessian_vector_product(weights, objective.gradient(weights))
+    others = iter([*gradient, *product])
+    first_process = Objective(parts[0].losses, reduce=lambda tensor: tensor.add_(next(others)))
+    masks, expected = (prune(model, pruner, 0.5, objective=o) for o in (first_process, objective))
+    agreement = sum(int((masks[name] == expected[name]).sum()) for name in masks)
+    assert agreement / sum(mask.numel() for mask in masks.values()) > 0.999
+
+
+@pytest.mark.parametrize("pruner", ["magnitude", "snip", "grasp"])
+def test_zero_initialised_matrices_are_refused(build_bart, batch, pruner):
+    model = build_bart(adapter_init="zero-up")
+    objective = Objective([lambda: translation_loss(model, batch)])
+    with pytest.raises(DegenerateScores, match=f"{pruner}: .*--adapter-init normal or --pruner random"):
+        prune(model, pruner, 0.4, objective=objective)
+
+
+@pytest.mark.parametrize("pruner", ["random", "er"])
+def test_zero_initialised_matrices_are_no_matter_to_random_scores(build_bart, pruner):
+    model = build_bart(adapter_init="zero-up")
+    assert sum(int(m.sum()) for m in prune(model, pruner, 0.4).values()) == round(0.6 * 10 * 2 * 8 * 32)
+
+
+@pytest.mark.parametrize("value", [math.nan, math.inf])
+@pytest.mark.parametrize("pruner", SCORED)
+def test_a_loss_that_is_not_finite_is_refused(model, batch, pruner, value):
+    objective = Objective([lambda: translation_loss(model, batch) * value])
+    with pytest.raises(DegenerateScores, match=rf"{pruner}: .*not finite.*--pruner random"):
+        prune(model, pruner, 0.4, objective=objective)
+
+
+@pytest.mark.parametrize("pruner", SCORED)
+def test_no_batches_are_refused(model, pruner):
+    with pytest.raises(DegenerateScores):
+        prune(model, pruner, 0.4, objective=Objective([]))
+
+
+@pytest.mark.parametrize("sparsity", [-0.1, 1.0, 1.5, math.nan])
+def test_a_sparsity_out_of_range_is_refused(net, sparsity):
+    with pytest.raises(ValueError, match="fraction removed"):
+        prune(net, "random", sparsity)
+
+
+def test_other_mistakes_are_refused(net):
+    with pytest.raises(ValueError, match="unknown pruner 'best'; choose one of .*snip"):
+        prune(net, "best", 0.5)
+    with pytest.raises(ValueError, match="unknown prune scope 'layer'; choose one of global, matrix"):
+        prune(net, "random", 0.5, scope="layer")
+    with pytest.raises(ValueError, match="needs an objective"):
+        prune(net, "snip", 0.5)
+    with pytest.raises(ValueError, match="no prunable weights"):
+        prune(nn.Linear(2, 2), "random", 0.5)
+    with pytest.raises(ValueError, match="registered twice"):
+        register_pruner("snip")(PRUNERS["snip"])
