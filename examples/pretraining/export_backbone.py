@@ -17,7 +17,8 @@ from omegaconf import OmegaConf
 MODEL_ARGUMENTS = (
     "encoder_layers", "encoder_embed_dim", "encoder_ffn_embed_dim", "encoder_attention_heads",
     "decoder_layers", "decoder_embed_dim", "decoder_ffn_embed_dim", "decoder_attention_heads",
-    "max_source_positions", "max_target_positions", "dropout", "attention_dropout", "activation_dropout",
+    "encoder_normalize_before", "decoder_normalize_before", "max_source_positions", "max_target_positions",
+    "dropout", "attention_dropout", "activation_dropout",
 )  # fmt: skip
 
 

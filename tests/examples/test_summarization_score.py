@@ -65,6 +65,10 @@ def test_rouge_by_hand(score):
     # The longest common subsequence is "a b" or "c d"; sentence by sentence both are found.
     assert scores["rougeL"] == pytest.approx(100 * 2 / 6, abs=1e-4)
     assert scores["rougeLsum"] == pytest.approx(100 * 4 / 6, abs=1e-4)
+    # The same where only one side has two sentences.
+    for hypothesis, reference in (("c d a b", "A b. C d."), ("C d. A b.", "a b c d")):
+        scores = score.rouge([hypothesis], [reference])
+        assert (scores["rougeL"], scores["rougeLsum"]) == (50, 100)
 
 
 def test_stemmer_is_on(score):

@@ -32,12 +32,13 @@ def sparse_adapter_bart_base(args: Namespace) -> None:
 
 @register_model_architecture("sparse_adapter_bart", "sparse_adapter_bart_mini")
 def sparse_adapter_bart_mini(args: Namespace) -> None:
-    """4+4 layers, 256-dim, 512 positions: the backbone in examples/pretraining/bart_mini."""
+    """4+4 pre-LN layers, 256-dim, 512 positions: the backbone in examples/pretraining/bart_mini."""
     for stack in ("encoder", "decoder"):
         setattr(args, f"{stack}_embed_dim", getattr(args, f"{stack}_embed_dim", 256))
         setattr(args, f"{stack}_ffn_embed_dim", getattr(args, f"{stack}_ffn_embed_dim", 1024))
         setattr(args, f"{stack}_layers", getattr(args, f"{stack}_layers", 4))
         setattr(args, f"{stack}_attention_heads", getattr(args, f"{stack}_attention_heads", 4))
+        setattr(args, f"{stack}_normalize_before", getattr(args, f"{stack}_normalize_before", True))
     # The task shares these flags and has already written its own default, 1024, into them.
     args.max_source_positions = min(getattr(args, "max_source_positions", 512), 512)
     args.max_target_positions = min(getattr(args, "max_target_positions", 512), 512)
