@@ -21,6 +21,17 @@ PRUNER="${PRUNER:-snip}" SPARSITY="${SPARSITY:-0.4}"
 
 step() { printf '\n=== %s\n' "$*"; }
 
+# fairseq's whole log goes to a file and its progress to the terminal.
+train() {
+    local log="$SAVE_DIR.log" shown='train_inner|valid on|matrices|trained:|of the backbone|error:'
+    mkdir -p "$OUT"
+    bash examples/summarization/train.sh 2>&1 | tee -a "$log" | grep --line-buffered -E "$shown" |
+        sed -uE 's/^.* \| INFO \| [a-z_.]* \| //; s/, (wps|ups|wpb|bsz|gnorm|clip|train_wall|wall)=[0-9.]*//g' || {
+        tail -n 20 "$log" >&2
+        exit 1
+    }
+}
+
 step "1/4 data: the docstrings of the installed packages and their first lines"
 if [ ! -f "$OUT/raw/train.jsonl" ]; then
     python scripts/docstring_corpus.py "$OUT/raw"
@@ -34,12 +45,12 @@ step "2/4 frozen backbone"
 SAVE_DIR="$OUT/frozen" CHECKPOINT="$BACKBONE" bash examples/summarization/evaluate.sh
 
 step "3/4 dense adapter"
-SAVE_DIR="$OUT/dense" PRUNER=none SPARSITY=0 bash examples/summarization/train.sh
+SAVE_DIR="$OUT/dense" PRUNER=none SPARSITY=0 train
 SAVE_DIR="$OUT/dense" bash examples/summarization/evaluate.sh
 
 step "4/4 sparse adapter: $PRUNER at sparsity $SPARSITY"
-SAVE_DIR="$OUT/sparse" PRUNER="$PRUNER" SPARSITY="$SPARSITY" bash examples/summarization/train.sh
+SAVE_DIR="$OUT/sparse" PRUNER="$PRUNER" SPARSITY="$SPARSITY" train
 SAVE_DIR="$OUT/sparse" bash examples/summarization/evaluate.sh
 
-step "result (docstrings, $(basename "$BACKBONE" .pt) of bart_mini)"
+step "result: bart_mini on docstrings"
 python scripts/compare_runs.py "$OUT/frozen" "$OUT/dense" "$OUT/sparse" --json "$OUT/results.json"

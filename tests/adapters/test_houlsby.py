@@ -6,8 +6,6 @@ from sparse_adapter.adapters.sites import sites, transformer_layers
 from sparse_adapter.modules import ADAPTER
 from torch.nn import functional
 
-from ..conftest import randomize
-
 ACTIVATIONS = {"relu": torch.relu, "gelu": functional.gelu, "tanh": torch.tanh, "swish": lambda x: x * x.sigmoid()}
 
 
@@ -51,11 +49,14 @@ def test_zero_up_is_the_identity(layer_norm):
 
 
 def test_dropout_is_on_the_bottleneck_in_training_only():
-    adapter = Bottleneck(10, BottleneckOptions(adapter_dropout=0.5, adapter_layer_norm="none"))
-    randomize(torch.nn.ModuleDict({ADAPTER: adapter}))
-    x = torch.randn(7, 3, 10)
-    assert torch.equal(adapter.eval()(x), adapter(x))
-    assert not torch.equal(adapter.train()(x), adapter(x))
+    """Every unit is 1 whatever the input, and up sums them: with dropout 1/2, twice the units that are left."""
+    adapter = Bottleneck(10, BottleneckOptions(adapter_bottleneck=6, adapter_dropout=0.5, adapter_layer_norm="none"))
+    torch.nn.init.zeros_(adapter.down.weight.values)
+    torch.nn.init.ones_(adapter.down.bias)
+    torch.nn.init.ones_(adapter.up.weight.values)
+    x = torch.randn(1000, 3, 10)
+    assert (adapter.eval()(x) == 6).all()
+    assert set(adapter.train()(x).unique().tolist()) == {0, 2, 4, 6, 8, 10, 12}
 
 
 def test_unit_dimensions():

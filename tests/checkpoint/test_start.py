@@ -87,7 +87,7 @@ WIDER = {f"{stack}_embed_dim": 64 for stack in ("encoder", "decoder")}
     [
         (
             WIDER,
-            r"model.pt does not fit --arch: encoder.embed_tokens.weight has shape \(60, 64\) in the file and \(60, 32\)",
+            r"model.pt does not fit --arch: encoder.embed_tokens.weight has shape \(60, 64\) in the file and \(60, 32",
         ),
         ({"encoder_ffn_embed_dim": 128}, r"does not fit --arch: encoder.layers.0.fc1.weight has shape \(128, 32\)"),
         ({"encoder_layers": 3}, "the file has 5 transformer layers and the model 4"),

@@ -1,0 +1,43 @@
+"""Scoring leaves no trace."""
+
+import random
+
+import numpy as np
+import torch
+from sparse_adapter.tasks.scoring import untouched
+from torch import nn
+
+
+def states() -> list:
+    return [random.getstate(), str(np.random.get_state()), torch.get_rng_state().tolist()]
+
+
+def test_random_states_are_what_they_were():
+    before = states()
+    with untouched(nn.Dropout()):
+        random.random(), np.random.rand(), torch.rand(3)
+    assert states() == before
+
+
+def test_modes_are_what_they_were_even_after_an_error():
+    model = nn.Sequential(nn.Dropout(), nn.Dropout())
+    model[1].eval()
+    try:
+        with untouched(model):
+            assert not any(module.training for module in model.modules())
+            raise RuntimeError
+    except RuntimeError:
+        pass
+    assert [module.training for module in model.modules()] == [True, True, False]
+
+
+def test_checkpointed_layers_are_scored_plain_and_checkpointed_again():
+    from fairseq.modules.checkpoint_activations import checkpoint_wrapper
+
+    layer = nn.Linear(3, 3)
+    plain = layer.forward
+    checkpointed = checkpoint_wrapper(layer).forward
+    with untouched(layer):
+        assert layer.forward == plain
+        torch.autograd.grad(layer(torch.ones(1, 3)).sum(), layer.weight)
+    assert layer.forward is checkpointed
