@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Make a published-style ``model.pt`` of a training checkpoint: fp16 weights, no optimizer state.
 
-    python examples/pretraining/export_backbone.py checkpoints/bart_mini/checkpoint_best.pt model.pt
+    python examples/pretraining/export_backbone.py checkpoints/bart_mini/checkpoint_last.pt model.pt
 """
 
 import argparse
