@@ -43,10 +43,12 @@ def main() -> None:
         # Tied to the encoder's; sharing the tensor keeps the file from holding it three times.
         if torch.equal(model[duplicate], model["encoder.embed_tokens.weight"]):
             model[duplicate] = model["encoder.embed_tokens.weight"]
+    last = state["optimizer_history"][-1]
+    history = {key: last[key] for key in ("criterion_name", "optimizer_name", "num_updates")}
     published = {
         "args": namespace,
         "model": model,
-        "optimizer_history": [{"num_updates": state["optimizer_history"][-1]["num_updates"]}],
+        "optimizer_history": [{**history, "lr_scheduler_state": {"best": None}}],
         "extra_state": {"train_iterator": {"epoch": 1, "iterations_in_epoch": 0}, "val_loss": None},
     }
     temporary = args.out.with_suffix(".tmp")

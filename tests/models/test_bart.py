@@ -158,6 +158,16 @@ def test_a_state_dict_with_fused_copies_loads(model, stock_model):
     assert all(torch.equal(value, expected[key]) for key, value in backbone(model).items())
 
 
+def test_a_state_dict_loads_where_the_options_lack_the_task(model, stock_model):
+    """As hydra's model options do; fairseq's BART asks for it."""
+    del model.args.task
+    with pytest.raises(AttributeError):
+        stock_model.__class__(model.args, model.encoder, model.decoder).load_state_dict(stock_model.state_dict())
+    model = model.__class__(model.args, model.encoder, model.decoder)
+    model.load_state_dict(stock_model.state_dict())
+    assert torch.equal(model.encoder.embed_tokens.weight, stock_model.encoder.embed_tokens.weight)
+
+
 @pytest.mark.parametrize("versions", [True, False])
 def test_a_pre_norm_model_keeps_its_final_layer_norms(build_bart, batch, versions):
     order = {"encoder_normalize_before": True, "decoder_normalize_before": True}

@@ -15,6 +15,12 @@ class SparseAdapterBARTModel(AdapterModelMixin, BARTModel):
 
     trained_with_adapters = ("classification_heads",)
 
+    def __init__(self, args, encoder, decoder):
+        super().__init__(args, encoder, decoder)
+        # fairseq 0.12.3 asks for the task's name when it loads a BART; hydra's model options do not have it.
+        if not hasattr(args, "task"):
+            args.task = None
+
 
 @register_model_architecture("sparse_adapter_bart", "sparse_adapter_bart_large")
 def sparse_adapter_bart_large(args: Namespace) -> None:
