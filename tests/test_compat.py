@@ -1,9 +1,12 @@
 """The repairs of fairseq 0.12.3."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 from fairseq.data import TokenBlockDataset, data_utils
+from fairseq.file_io import PathManager
 from sparse_adapter import compat
 
 
@@ -26,10 +29,27 @@ def test_every_example_is_in_one_batch(count, limits):
             assert len(batch) <= limits["max_sentences"]
 
 
+def test_a_checkpoint_is_copied_as_a_whole_or_not_at_all(tmp_path):
+    new, last = tmp_path / "checkpoint_1_4.pt", tmp_path / "checkpoint_last.pt"
+    new.write_text("new")
+    last.write_text("old")
+
+    def killed_half_way(source, destination, overwrite):
+        Path(destination).write_text("ne")
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        compat.copy_at_once(killed_half_way)(str(new), str(last), overwrite=True)
+    assert last.read_text() == "old"
+    assert PathManager.copy(str(new), str(last), overwrite=True)
+    assert last.read_text() == "new"
+    assert {path.name for path in tmp_path.iterdir()} == {new.name, last.name}
+
+
 def test_applying_twice_changes_nothing():
-    before = data_utils.batch_by_size
+    before = data_utils.batch_by_size, PathManager.copy
     compat.apply()
-    assert data_utils.batch_by_size is before
+    assert (data_utils.batch_by_size, PathManager.copy) == before
 
 
 def test_token_blocks_work_on_numpy_2():

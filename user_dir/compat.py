@@ -11,6 +11,7 @@ def apply() -> None:
     """Idempotent; runs when the plugin is imported."""
     from fairseq import checkpoint_utils
     from fairseq.data import data_utils
+    from fairseq.file_io import PathManager
 
     from .checkpoint.loading import allow_fairseq_globals, explain_failures
 
@@ -29,6 +30,11 @@ def apply() -> None:
     if not hasattr(data_utils.batch_by_size, "__wrapped__"):
         data_utils.batch_by_size = keep_last_batch(data_utils.batch_by_size)
 
+    # fairseq 0.12.3 writes the first checkpoint of a save to a temporary file, but copies it to
+    # checkpoint_last.pt in place: a run that is killed meanwhile leaves half a file and cannot be resumed.
+    if not hasattr(PathManager.copy, "__wrapped__"):
+        PathManager.copy = staticmethod(copy_at_once(PathManager.copy))
+
 
 def keep_last_batch(batch_by_size: Callable[..., list]) -> Callable[..., list]:
     """Give back the examples that ``batch_by_size`` leaves out at the end."""
@@ -41,5 +47,20 @@ def keep_last_batch(batch_by_size: Callable[..., list]) -> Callable[..., list]:
         if fixed_shapes is None and batched < len(indices):
             batches.append(np.asarray(indices)[batched:])
         return batches
+
+    return wrapper
+
+
+def copy_at_once(copy: Callable[..., object]) -> Callable[..., object]:
+    """Let ``copy`` replace a local file as a whole or not at all."""
+    from fairseq.file_io import PathManager
+
+    @functools.wraps(copy)
+    def wrapper(src_path: str, dst_path: str, overwrite: bool = False) -> object:
+        if not (overwrite and PathManager.supports_rename(dst_path)):
+            return copy(src_path, dst_path, overwrite)
+        done = copy(src_path, f"{dst_path}.tmp", overwrite)
+        PathManager.rename(f"{dst_path}.tmp", dst_path)
+        return done
 
     return wrapper

@@ -28,6 +28,8 @@ _SENTENCE_END = re.compile(r"[.!?…][\"'”’)\]]*\s+(?=[\"'“‘(\[]*[^\W_a-
 _ABBREVIATION = re.compile(
     r"(?:^|[\s(\"'“‘])(?:Mr|Mrs|Ms|Dr|Prof|Sen|Rep|Gov|Gen|Lt|Col|Sgt|St|Jr|No|vs|e\.g|i\.e|[A-Z])$"
 )
+# What SentencePiece's byte fallback leaves in fairseq's detokenised lines: the bytes of a rare character.
+_BYTES = re.compile(r"(?:<0x[0-9A-F]{2}>)+")
 _GENERATED = re.compile(r"D-(\d+)\t[^\t]*\t(.*)", re.DOTALL)
 
 
@@ -66,7 +68,7 @@ def generated(log: Path, count: int) -> list[str]:
     # fairseq prints a P- line after each hypothesis, which byte-level BPE may have given line breaks.
     for block in re.findall(r"^D-\d+\t.*?(?=^P-\d+\t)", text, re.DOTALL | re.MULTILINE):
         index, hypothesis = _GENERATED.match(block).groups()
-        found.setdefault(int(index), " ".join(hypothesis.split()))
+        found.setdefault(int(index), " ".join(_BYTES.sub(_characters, hypothesis).split()))
     absent = [index for index in range(count) if index not in found]
     extra = sorted(index for index in found if index >= count)
     if absent or extra:
@@ -76,6 +78,10 @@ def generated(log: Path, count: int) -> list[str]:
             "generate again over the whole subset"
         )
     return [found[index] for index in range(count)]
+
+
+def _characters(match: re.Match) -> str:
+    return bytes.fromhex(re.sub(r"<0x|>", "", match[0])).decode("utf-8", errors="replace")
 
 
 def rouge(hypotheses: list[str], references: list[str]) -> dict[str, float]:

@@ -42,7 +42,7 @@ fi
 GPUS="$(python -c 'import torch; print(torch.cuda.device_count())')"
 DEVICES="${WORLD_SIZE:-$((GPUS > 0 ? GPUS : 1))}"
 if [[ "$ARCH" == *_mini ]]; then
-    LR="${LR:-$([[ "$ADAPTER" == none ]] && echo 3e-4 || echo 1e-3)}"
+    LR="${LR:-$([[ "$ADAPTER" == none ]] && echo 3e-4 || echo 4e-3)}"
     MAX_TOKENS="${MAX_TOKENS:-4096}"
     UPDATE_FREQ="${UPDATE_FREQ:-1}"
 else

@@ -103,7 +103,7 @@ def _trained(model: nn.Module) -> dict[str, int]:
     counts = {"matrices": 0, "biases": 0, "layer_norms": 0, "others": 0}
     seen = set()
     for module_name, module in model.named_modules():
-        for name, parameter in module.named_parameters(recurse=False):
+        for parameter in module.parameters(recurse=False):
             if not parameter.requires_grad or id(parameter) in seen:
                 continue
             seen.add(id(parameter))
