@@ -18,7 +18,7 @@
 #
 #                  base, large   mini
 #   BOTTLENECK     512           64      adapter dimension
-#   LR             1e-4          1e-3    peak learning rate (with ADAPTER=none: 3e-5 and 3e-4)
+#   LR             1e-4          4e-3    peak learning rate (with ADAPTER=none: 3e-5 and 3e-4)
 #   MAX_EPOCH      10            10
 #   MAX_UPDATE                           stop after this many updates instead, if set
 #   MAX_TOKENS     2048          4096    tokens of a batch on one device, padding included

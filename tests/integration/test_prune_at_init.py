@@ -105,7 +105,7 @@ def test_full_fine_tuning_trains_everything(project, tmp_path):
 
 @pytest.mark.parametrize(
     "options",
-    [("--checkpoint-activations",), ("--store-ema",), ("--update-freq", "2"), ("--amp",), ("--save-interval", "1")],
+    [("--checkpoint-activations",), ("--update-freq", "2"), ("--amp",)],
     ids=lambda options: options[0],
 )
 def test_fairseq_options_go_together_with_pruning(project, tmp_path, options):
@@ -127,6 +127,7 @@ REFUSED = {
     "backbone of another size": (("--encoder-embed-dim", "64", "--decoder-embed-dim", "64"), "does not fit --arch"),
     "backbone of another depth": (("--decoder-layers", "3"), "layers"),
     "nothing to train": (("--adapter", "none", "--freeze-backbone"), "nothing to train"),
+    "EMA of a model without": (("--store-ema",), "--store-ema"),
     "quantisation noise": (("--quant-noise-pq", "0.1"), "noise"),
 }
 

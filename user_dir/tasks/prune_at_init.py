@@ -107,9 +107,17 @@ class PruneAtInitMixin:
                 )
         else:
             state = read_state(path)
+            if cfg.ema.store_ema and "ema" not in state.get("extra_state", {}):
+                raise UsageError(
+                    f"--store-ema cannot start from {path}, which has no EMA weights: fairseq 0.12.3 deletes the "
+                    "model's weights before it would copy them (trainer.py); train without --store-ema"
+                )
             check_fits(model, state["model"], path)
             resumed = has_adapters(state["model"])
-            model.load_state_dict(state["model"], strict=True, model_cfg=cfg.model)
+            try:
+                model.load_state_dict(state["model"], strict=True, model_cfg=cfg.model)
+            except RuntimeError as error:  # torch's list of missing and unexpected keys
+                raise UsageError(f"{path} does not fit --arch: {str(error)[:400]}") from error
             if resumed:
                 self._check_resumed(model, path)
                 return
