@@ -272,7 +272,7 @@ def in_forked_process(function: Callable, *args: object):
 
 
 def check_targets(systems: dict[str, dict], pruners: dict[str, dict], sparsity: float) -> list[dict]:
-    """The targets, what was measured, and whether they are met."""
+    """The targets, what was measured, and whether they are met. Step times are judged by their minima."""
 
     def ratio(field: str, other: str) -> float:
         return systems["compact"][field] / systems[other][field]
@@ -332,6 +332,8 @@ def format_tables(report: dict) -> str:
         cells = [_quantity(value, unit) for value in (full, dense, compact)]
         ratios = [f"{compact / other:.3f}" if other else "-" for other in (dense, full)]
         table.append([label, *cells, *ratios])
+    in_rounds = [f"{_median_ratio(systems['compact'], systems[name]):.3f}" for name in ("dense", "full")]
+    table.insert(2, ["step time, median ratio within rounds", "", "", "", *in_rounds])
     settings = report["settings"]
     title = (
         f"{settings['layers']}+{settings['layers']} layers, {settings['dim']}-dim, vocabulary {settings['vocab']}, "
@@ -352,6 +354,9 @@ def format_tables(report: dict) -> str:
         for t in report["targets"]
     ]
     parts.append(_table(body, ["target", "measured", "limit", "verdict"]))
+    unrest = max(s["step_seconds_median"] / s["step_seconds_min"] for s in systems.values()) - 1
+    if unrest > 0.1:
+        parts.append(f"The machine was busy (medians up to {unrest:.0%} above minima): trust ratios within rounds.")
     return "\n\n".join(parts)
 
 
@@ -370,6 +375,12 @@ def _resident(field: str) -> int:
     """``VmRSS`` or ``VmHWM``, its high-water mark, in bytes. Where there is no /proc, the latter for both."""
     found = re.search(rf"^{field}:\s*(\d+) kB", _read("/proc/self/status"), re.MULTILINE)
     return int(found.group(1)) * 1024 if found else resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+
+
+def _median_ratio(system: dict, reference: dict) -> float:
+    """Of step times in the same round: it stays right where the machine was busy in some rounds only."""
+    pairs = zip(system["step_seconds"], reference["step_seconds"], strict=True)
+    return statistics.median(a / b for a, b in pairs)
 
 
 def _read(path: str) -> str:

@@ -119,6 +119,7 @@ REFUSED = {
     "negative sparsity": (("--pruner", "snip", "--sparsity", "-0.1"), "--sparsity -0.1"),
     "unknown pruner": (("--pruner", "snipp", "--sparsity", "0.4"), "snip"),
     "sparsity without a pruner": (("--sparsity", "0.4"), "--pruner"),
+    "nothing to prune": ((*SPARSE, "--adapter", "none"), "nothing to prune"),
     "unknown scope": ((*SPARSE, "--prune-scope", "layer"), "global"),
     "unknown adapter": (("--adapter", "houlsbi"), "houlsby"),
     "bottleneck of zero": (("--adapter-bottleneck", "0"), "--adapter-bottleneck"),

@@ -95,6 +95,8 @@ class PruneAtInitMixin:
                 "--adapter none --freeze-backbone leaves nothing to train: the frozen model can be evaluated as "
                 "it is, with fairseq-generate --path and the backbone's file"
             )
+        if self.cfg.sparsity > 0 and not sparse_weights(model):
+            raise UsageError(f"--sparsity {self.cfg.sparsity} has nothing to prune: choose an adapter with --adapter")
         if sparse_weights(model) and cfg.distributed_training.ddp_backend == "fully_sharded":
             raise UsageError("fully_sharded shards the weights before they are pruned: use --ddp-backend pytorch_ddp")
         path = checkpoint_to_load(cfg.checkpoint)
@@ -122,7 +124,7 @@ class PruneAtInitMixin:
                 self._check_resumed(model, path)
                 return
         report = {"pruner": None, "sparsity": 0.0, "seconds": 0.0}
-        if sparse_weights(model) and self.cfg.sparsity > 0:
+        if self.cfg.sparsity > 0:
             report |= self._prune(model, criterion, cfg)
         report |= sparsity_report(model)
         logger.info("sparsity report\n%s", format_report(report))
