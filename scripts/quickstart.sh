@@ -5,7 +5,7 @@
 #   VENV       the environment, made where it does not exist (default: .venv)
 #   PYTHON     the interpreter to make it with, 3.11 or 3.12 (default: python3)
 #   PRUNER, SPARSITY, BOTTLENECK, SEED, EXAMPLES, TEST_EXAMPLES, MAX_EPOCH
-#              of the sparse run and of the data (defaults: snip, 0.4, 64, 1, 5000, 200, 2)
+#              of the sparse run and of the data (defaults: snip, 0.4, 128, 1, 8000, 200, 1)
 #   OUT        where data and runs go (default: data-bin/quickstart)
 #
 # About 6 minutes on two CPU cores once it is installed; a second start goes on where the first one stopped.
@@ -15,7 +15,7 @@ source scripts/install.sh
 
 OUT="${OUT:-data-bin/quickstart}"
 export DATA="$OUT/data" BACKBONE="examples/pretraining/bart_mini/model.pt" ARCH=sparse_adapter_bart_mini
-export ADAPTER=houlsby BOTTLENECK="${BOTTLENECK:-64}" SEED="${SEED:-1}" MAX_EPOCH="${MAX_EPOCH:-2}"
+export ADAPTER=houlsby BOTTLENECK="${BOTTLENECK:-128}" SEED="${SEED:-1}" MAX_EPOCH="${MAX_EPOCH:-1}"
 # First lines are shorter than XSum's summaries, whose decoding settings are the defaults.
 export MAX_TOKENS=3072 MIN_LEN=3 BEAM=4 OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-PASSIVE}"
 PRUNER="${PRUNER:-snip}" SPARSITY="${SPARSITY:-0.4}"
@@ -38,7 +38,7 @@ if [ ! -f "$OUT/raw/train.jsonl" ]; then
     python scripts/docstring_corpus.py "$OUT/raw"
 fi
 if [ ! -f "$DATA/prepare.json" ]; then
-    RAW="$OUT/raw" MAX_SOURCE=96 MAX_TARGET=40 LIMIT_TRAIN="${EXAMPLES:-5000}" LIMIT_VALID=200 \
+    RAW="$OUT/raw" MAX_SOURCE=96 MAX_TARGET=40 LIMIT_TRAIN="${EXAMPLES:-8000}" LIMIT_VALID=200 \
         LIMIT_TEST="${TEST_EXAMPLES:-200}" bash examples/summarization/prepare.sh
 fi
 
