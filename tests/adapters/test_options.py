@@ -9,10 +9,11 @@ from sparse_adapter.errors import UsageError
 DEFAULTS = {
     "adapter": "houlsby",
     "freeze_backbone": False,
+    "large_sparse": 1,
     "adapter_bottleneck": 64,
     "adapter_activation": "relu",
-    "adapter_layer_norm": "in",
-    "adapter_init": "normal",
+    "adapter_layer_norm": "auto",
+    "adapter_init": "auto",
     "adapter_init_std": 0.02,
     "adapter_dropout": 0.0,
 }
@@ -64,8 +65,8 @@ def test_families(adapter, families):
     "option, message",
     [
         ({"adapter_activation": "softmax"}, "--adapter-activation softmax: choose one of relu, gelu, tanh, swish"),
-        ({"adapter_layer_norm": "both"}, "--adapter-layer-norm both: choose one of in, out, none"),
-        ({"adapter_init": "ones"}, "--adapter-init ones: choose one of normal, zero-up"),
+        ({"adapter_layer_norm": "both"}, "--adapter-layer-norm both: choose one of auto, in, out, none"),
+        ({"adapter_init": "ones"}, "--adapter-init ones: choose one of auto, normal, zero-up"),
         ({"adapter_bottleneck": 0}, "--adapter-bottleneck 0: .* at least 1"),
         ({"adapter_dropout": 1.0}, "--adapter-dropout 1.0: .* below 1"),
         ({"adapter_dropout": -0.1}, "--adapter-dropout -0.1: .* at least 0"),

@@ -4,8 +4,9 @@ import math
 
 import pytest
 import torch
-from sparse_adapter.modules import sparse_weights
+from sparse_adapter.modules import SparseWeight, sparse_weights
 from sparse_adapter.pruning import PRUNERS, SCOPES, DegenerateScores, Objective, prune, register_pruner
+from sparse_adapter.pruning.prune import zeros_drawn
 from sparse_adapter.pruning.random import Random
 from torch import nn
 
@@ -86,18 +87,34 @@ def test_scores_are_summed_over_processes(model, objective, pruner):
     assert agreement / sum(mask.numel() for mask in masks.values()) > 0.999
 
 
-@pytest.mark.parametrize("pruner", ["magnitude", "snip", "grasp"])
-def test_zero_initialised_matrices_are_refused(build_bart, batch, pruner):
-    model = build_bart(adapter_init="zero-up")
+@pytest.mark.parametrize("pruner", PRUNERS)
+def test_zero_initialised_matrices_are_scored_as_if_they_were_drawn(build_bart, batch, pruner):
+    """Exact density, something left of every matrix, zeros again afterwards, and all of it from the seed."""
+    model = build_bart(adapter_init="zero-up", dropout=0.0)
     objective = Objective([lambda: translation_loss(model, batch)])
-    with pytest.raises(DegenerateScores, match=f"{pruner}: .*--adapter-init normal or --pruner random"):
-        prune(model, pruner, 0.4, objective=objective)
+    masks = prune(model, pruner, 0.4, objective=objective, seed=3)
+    assert sum(int(mask.sum()) for mask in masks.values()) == round(0.6 * 10 * 2 * 8 * 32)
+    assert all(mask.any() for mask in masks.values())
+    assert not any(weight.values.any() for name, weight in sparse_weights(model).items() if ".up." in name)
+    again = prune(model, pruner, 0.4, objective=objective, seed=3)
+    assert all(torch.equal(mask, again[name]) for name, mask in masks.items())
+    if pruner in SCORED:
+        other = prune(model, pruner, 0.4, objective=objective, seed=4)
+        assert not all(torch.equal(mask, other[name]) for name, mask in masks.items())
 
 
-@pytest.mark.parametrize("pruner", ["random", "er"])
-def test_zero_initialised_matrices_are_no_matter_to_random_scores(build_bart, pruner):
-    model = build_bart(adapter_init="zero-up")
-    assert sum(int(m.sum()) for m in prune(model, pruner, 0.4).values()) == round(0.6 * 10 * 2 * 8 * 32)
+def test_the_draw_is_normal_and_only_of_matrices_that_are_zero_throughout(net):
+    kept, zero = sparse_weights(net).values()
+    kept.values.data[0] = 0
+    zero.values.data.zero_()
+    before = kept.values.clone()
+    big = SparseWeight(200, 100, init=torch.nn.init.zeros_)
+    with pytest.raises(RuntimeError, match="while scoring"), zeros_drawn([kept, zero, big], seed=1):
+        assert torch.equal(kept.values, before)
+        assert zero.values.all()
+        assert big.values.std().item() == pytest.approx(0.02, rel=0.02)
+        raise RuntimeError("while scoring")
+    assert not zero.values.any() and not big.values.any()
 
 
 @pytest.mark.parametrize("value", [math.nan, math.inf])

@@ -2,9 +2,9 @@ import json
 
 import pytest
 import torch
-from sparse_adapter.modules import SparseWeight, sparse_weights
+from sparse_adapter.modules import SparseLinear, sparse_weights
 from sparse_adapter.pruning import format_report, sparsity_report
-from sparse_adapter.pruning.report import dead_units
+from torch import nn
 
 FFN = "encoder.layers.0.sparse_adapter.houlsby.ffn"
 
@@ -35,9 +35,19 @@ def test_dead_units_are_rows_of_down_and_columns_of_up(model):
 
 
 def test_a_weight_without_units_has_no_dead_ones():
-    weight = SparseWeight(3, 4, init=torch.nn.init.zeros_)
-    weight.prune_(torch.zeros(3, 4).bool())
-    assert dead_units(weight) == 0
+    linear = SparseLinear(4, 3, torch.nn.init.normal_)
+    linear.weight.prune_(torch.zeros(3, 4).bool())
+    site = nn.ModuleDict({"query": linear})
+    model = nn.ModuleDict({"layer": nn.ModuleDict({"sparse_adapter": nn.ModuleDict({"fusion": nn.ModuleDict({"ffn": site})})})})
+    report = sparsity_report(model)
+    assert (report["units"], report["dead_units"], report["matrices"][0]["kept"]) == (0, 0, 0)
+
+
+def test_the_hash_tells_masks_apart(model, build_bart):
+    before = sparsity_report(model)["mask_sha256"]
+    assert before == sparsity_report(build_bart())["mask_sha256"]  # other values, and nothing pruned either
+    prune_rows_and_columns(model, dead_down=2, dead_up=3)
+    assert sparsity_report(model)["mask_sha256"] != before
 
 
 def test_sums_by_site_layer_and_in_total(model):
@@ -46,11 +56,11 @@ def test_sums_by_site_layer_and_in_total(model):
     pruned, ffn = 512 - 161 - 160, 4 * 512
     assert report["matrix_total"]["total"] == 10 * 512
     assert report["matrix_total"]["kept"] == 10 * 512 - pruned
-    assert report["dead_units"] == 5
+    assert (report["dead_units"], report["units"]) == (3, 80)  # the two rows are units that lost their columns too
     assert report["sites"] == {
         "self_attn": {"kept": 2048, "total": 2048, "dead_units": 0, "density": 1.0},
         "encoder_attn": {"kept": 1024, "total": 1024, "dead_units": 0, "density": 1.0},
-        "ffn": {"kept": ffn - pruned, "total": ffn, "dead_units": 5, "density": (ffn - pruned) / ffn},
+        "ffn": {"kept": ffn - pruned, "total": ffn, "dead_units": 3, "density": (ffn - pruned) / ffn},
     }
     assert {name: layer["total"] for name, layer in report["layers"].items()} == {
         "encoder.layers.0": 1024, "encoder.layers.1": 1024, "decoder.layers.0": 1536, "decoder.layers.1": 1536,
@@ -89,11 +99,11 @@ def test_full_fine_tuning_trains_others_only(build_bart):
     format_report(report)
 
 
-def test_matrices_that_lost_every_unit_are_named(model):
+def test_adapters_that_lost_every_unit_are_named(model):
     prune_rows_and_columns(model, dead_down=2, dead_up=8)
     report = sparsity_report(model)
-    assert report["dead_adapters"] == [f"{FFN}.up.weight"]
-    assert f"WARNING: 1 matrices lost every unit and pass nothing on (first: {FFN}.up.weight)" in format_report(report)
+    assert report["dead_adapters"] == [FFN]
+    assert f"WARNING: 1 adapters lost every unit and pass nothing on (first: {FFN})" in format_report(report)
 
 
 def test_the_report_is_plain_json_and_the_log_has_its_figures(pruned_model):

@@ -80,7 +80,7 @@ def test_scores_that_are_not_finite_are_refused(value):
 @pytest.mark.parametrize("value", [0.0, 0.5])
 def test_a_matrix_of_equal_scores_is_refused(value):
     scores = {"fine": torch.rand(4), "flat": torch.full((2, 3), value)}
-    with pytest.raises(DegenerateScores, match=rf"{value:g} in 1 of 2 matrices.*flat.*--adapter-init normal"):
+    with pytest.raises(DegenerateScores, match=rf"{value:g} in 1 of 2 matrices.*flat.*--pruner random"):
         check_scores(scores, "magnitude")
 
 

@@ -1,6 +1,6 @@
 """Adapter families and where they attach. A family is one file with one class."""
 
-from . import houlsby  # noqa: F401  (registration)
+from . import houlsby, lora, mam, parallel, pfeiffer, prefix  # noqa: F401  (registration)
 from .attach import attach_adapters
 from .options import AdapterOptions, add_adapter_args, set_adapter_defaults
 from .registry import ADAPTERS, Adapter, register_adapter

@@ -6,7 +6,7 @@ from torch import nn
 
 from ..errors import UsageError
 from ..modules import ADAPTER
-from .options import AdapterOptions, read_options
+from .options import AdapterOptions, enlarged, read_options
 from .registry import ADAPTERS
 from .sites import transformer_layers
 
@@ -17,7 +17,8 @@ def attach_adapters(model: nn.Module, args: Namespace) -> None:
     Raises:
         UsageError: an unknown family, a family named twice, or an option out of range.
     """
-    families = read_options(AdapterOptions, args).families
+    common = read_options(AdapterOptions, args)
+    families = common.families
     for name in families:
         if name not in ADAPTERS:
             known = ", ".join([*sorted(ADAPTERS), "none"])
@@ -26,8 +27,9 @@ def attach_adapters(model: nn.Module, args: Namespace) -> None:
         raise UsageError(f"--adapter {'+'.join(families)} names a family twice")
     if not families:
         return
+    options = {name: enlarged(read_options(ADAPTERS[name].Options, args), common.large_sparse) for name in families}
     for layer in transformer_layers(model):
-        adapters = {name: ADAPTERS[name](layer, read_options(ADAPTERS[name].Options, args)) for name in families}
-        layer.add_module(ADAPTER, nn.ModuleDict(adapters))
-        for adapter in adapters.values():
-            adapter.attach(layer)
+        adapters = nn.ModuleDict({name: ADAPTERS[name](layer, options[name]) for name in families})
+        layer.add_module(ADAPTER, adapters)
+        for name in reversed(families):  # at a residual connection, what is attached last acts first
+            adapters[name].attach(layer)

@@ -1,17 +1,25 @@
-"""Houlsby adapters: a bottleneck with its own residual after every sublayer (Houlsby et al. 2019, fig. 2)."""
+"""Houlsby adapters: a bottleneck with its own residual after every sublayer (Houlsby et al. 2019, fig. 2).
+
+The LayerNorm before the down-projection is that of the authors' code (Shwai-He/SparseAdapter).
+"""
+
+from functools import partial
 
 from torch import Tensor, nn
 
 from .bottleneck import Bottleneck, BottleneckOptions
 from .registry import Adapter, register_adapter
-from .sites import AfterSite, sites
+from .sites import AtResidual, sites
 
 
-class ResidualBottleneck(AfterSite, Bottleneck):
-    """``x + up(f(down(LN(x))))``, applied to a sublayer's output."""
+class HoulsbyBottleneck(AtResidual, Bottleneck):
+    """``h + up(f(down(LN(h))))`` of a sublayer's output ``h``."""
 
-    def forward(self, x: Tensor) -> Tensor:
-        return x + super().forward(x)
+    def site_input(self, x: Tensor, residual: Tensor) -> Tensor:
+        return x
+
+    def change(self, x: Tensor, residual: Tensor) -> Tensor:
+        return self(self.site_input(x, residual))
 
 
 @register_adapter("houlsby")
@@ -19,12 +27,9 @@ class Houlsby(Adapter):
     """After self-attention, cross-attention and FFN: 60 sites on bart.large."""
 
     Options = BottleneckOptions
+    Site = staticmethod(partial(HoulsbyBottleneck, layer_norm="in"))
 
     def __init__(self, layer: nn.Module, options: BottleneckOptions):
         super().__init__()
         for site in sites(layer):
-            self.add_module(site, ResidualBottleneck(layer.embed_dim, options))
-
-    def attach(self, layer: nn.Module) -> None:
-        for site, bottleneck in self.named_children():
-            bottleneck.attach_after(layer, site)
+            self.add_module(site, self.Site(layer.embed_dim, options))

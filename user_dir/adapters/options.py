@@ -14,9 +14,9 @@ from .registry import ADAPTERS
 T = TypeVar("T")
 
 
-def option(default: Any, help: str, choices: tuple | None = None) -> Any:
-    """A dataclass field that is also a command-line flag."""
-    return dataclasses.field(default=default, metadata={"help": help, "choices": choices})
+def option(default: Any, help: str, choices: tuple | None = None, grows: bool = False) -> Any:
+    """A dataclass field that is also a command-line flag. ``grows``: --large-sparse multiplies it."""
+    return dataclasses.field(default=default, metadata={"help": help, "choices": choices, "grows": grows})
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +25,13 @@ class AdapterOptions:
 
     adapter: str = option("houlsby", "adapter family, families joined by '+', or none for full fine-tuning")
     freeze_backbone: bool = option(False, "with --adapter none: train no weight of the backbone")
+    large_sparse: int = option(
+        1, "k: a k times larger bottleneck, rank or prefix at sparsity 1 - 1/k, which costs what k = 1 costs"
+    )
+
+    def __post_init__(self):
+        if self.large_sparse < 1:
+            raise UsageError(f"--large-sparse {self.large_sparse}: a whole factor of at least 1")
 
     @property
     def families(self) -> list[str]:
@@ -62,6 +69,12 @@ def read_options(options: type[T], args: Namespace) -> T:
                 f"--{field.name.replace('_', '-')} {values[field.name]}: choose one of {', '.join(choices)}"
             )
     return options(**values)
+
+
+def enlarged(options: T, factor: int) -> T:
+    """``options`` with everything that --large-sparse multiplies multiplied by ``factor``."""
+    grown = {f.name: factor * getattr(options, f.name) for f in dataclasses.fields(options) if f.metadata["grows"]}
+    return dataclasses.replace(options, **grown)
 
 
 def _all_fields() -> list[dataclasses.Field]:

@@ -10,15 +10,16 @@ class Adapter(nn.Module):
 
     The constructor takes ``(layer, options)``: a fairseq encoder or decoder layer and an instance of
     ``Options``. Children are named after the site they serve, so that a parameter is called
-    ``<layer>.sparse_adapter.<family>.<site>...``.
+    ``<layer>.sparse_adapter.<family>.<site>...``, and each has a method ``attach(layer, site)`` that hooks
+    it into the layer: with bound methods, so that a deep copy is hooked to itself.
     """
 
     name: str
     Options: type  # a dataclass of command-line options, see options.py
 
     def attach(self, layer: nn.Module) -> None:
-        """Hook the modules into ``layer``, with bound methods so that a deep copy is hooked to itself."""
-        raise NotImplementedError
+        for site, module in self.named_children():
+            module.attach(layer, site)
 
 
 ADAPTERS: dict[str, type[Adapter]] = {}

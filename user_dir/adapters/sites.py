@@ -7,6 +7,11 @@ from torch import Tensor, nn
 
 ATTENTION_SITES = ("self_attn", "encoder_attn")
 SITES = (*ATTENTION_SITES, "ffn")
+LAYER_NORMS = {
+    "self_attn": "self_attn_layer_norm",
+    "encoder_attn": "encoder_attn_layer_norm",
+    "ffn": "final_layer_norm",
+}
 
 
 def transformer_layers(model: nn.Module) -> Iterator[nn.Module]:
@@ -18,21 +23,40 @@ def transformer_layers(model: nn.Module) -> Iterator[nn.Module]:
 
 def sites(layer: nn.Module) -> list[str]:
     """The sites that a layer has; only decoders of a sequence-to-sequence model have ``encoder_attn``."""
-    return [site for site in SITES if site == "ffn" or getattr(layer, site, None) is not None]
+    return [*attention_sites(layer), "ffn"]
 
 
-class AfterSite:
-    """Mixin for a module that maps the output of a sublayer ``(seq_len, batch, embed_dim)`` to a new one."""
+def attention_sites(layer: nn.Module) -> list[str]:
+    return [site for site in ATTENTION_SITES if getattr(layer, site, None) is not None]
 
-    def attach_after(self, layer: nn.Module, site: str) -> None:
-        """Apply this module to what the sublayer puts out, before dropout and the residual connection."""
-        if site == "ffn":
-            layer.fc2.register_forward_hook(self._after_linear)
-        else:
-            getattr(layer, site).register_forward_hook(self._after_attention)
 
-    def _after_linear(self, module: nn.Module, args: tuple, output: Tensor) -> Tensor:
-        return self(output)
+class AtResidual:
+    """Mixin for a module that changes what a sublayer puts out, just before the residual connection.
 
-    def _after_attention(self, module: nn.Module, args: tuple, output: tuple) -> tuple:
-        return (self(output[0]), *output[1:])
+    The module defines ``change(x, residual)``; the layer goes on with ``x + change`` and ``residual``.
+    """
+
+    def bind(self, layer: nn.Module, site: str) -> None:
+        """Take from the layer what ``change`` needs; called once, before training."""
+
+    def change(self, x: Tensor, residual: Tensor) -> Tensor:
+        """What to add to the sublayer's output ``x``; all tensors are ``(seq_len, batch, embed_dim)``."""
+        raise NotImplementedError
+
+    def attach(self, layer: nn.Module, site: str) -> None:
+        self.bind(layer, site)
+        # One residual_connection serves all sublayers of a layer, so the sublayer says when it has run.
+        self.due = False
+        self.inner = layer.residual_connection
+        layer.residual_connection = self._connect
+        sublayer = layer.fc2 if site == "ffn" else getattr(layer, site)
+        sublayer.register_forward_hook(self._sublayer_ran)
+
+    def _sublayer_ran(self, module: nn.Module, args: tuple, output: object) -> None:
+        self.due = True
+
+    def _connect(self, x: Tensor, residual: Tensor) -> Tensor:
+        if self.due:
+            self.due = False
+            x = x + self.change(x, residual)
+        return self.inner(x, residual)

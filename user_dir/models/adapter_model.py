@@ -10,7 +10,7 @@ from ..adapters import AdapterOptions, add_adapter_args, attach_adapters
 from ..adapters.options import read_options
 from ..checkpoint.upgrade import drop_fused_copies, fill_in_adapters, fill_in_versions
 from ..errors import UsageError, one_line_errors
-from ..modules import is_adapter_key, sparse_weights
+from ..modules import is_adapter_key, materialize_
 
 
 class AdapterModelMixin:
@@ -59,8 +59,7 @@ class AdapterModelMixin:
 
     def prepare_for_inference_(self, cfg: DictConfig) -> None:
         super().prepare_for_inference_(cfg)
-        for weight in sparse_weights(self).values():
-            weight.materialize_()
+        materialize_(self)
 
 
 def _require_grad(module: nn.Module, args: tuple, output: torch.Tensor) -> torch.Tensor:

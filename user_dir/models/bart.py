@@ -3,10 +3,11 @@
 from argparse import Namespace
 
 from fairseq.models import register_model, register_model_architecture
-from fairseq.models.bart.model import BARTModel, bart_base_architecture, bart_large_architecture
+from fairseq.models.bart.model import BARTModel, bart_base_architecture
 
 from ..adapters import set_adapter_defaults
 from .adapter_model import AdapterModelMixin
+from .architectures import register_sizes
 
 
 @register_model("sparse_adapter_bart")
@@ -22,18 +23,7 @@ class SparseAdapterBARTModel(AdapterModelMixin, BARTModel):
             args.task = None
 
 
-@register_model_architecture("sparse_adapter_bart", "sparse_adapter_bart_large")
-def sparse_adapter_bart_large(args: Namespace) -> None:
-    """12+12 layers, 1024-dim: bart.large."""
-    set_adapter_defaults(args)
-    bart_large_architecture(args)
-
-
-@register_model_architecture("sparse_adapter_bart", "sparse_adapter_bart_base")
-def sparse_adapter_bart_base(args: Namespace) -> None:
-    """6+6 layers, 768-dim: bart.base."""
-    set_adapter_defaults(args)
-    bart_base_architecture(args)
+register_sizes("bart")  # bart.base, bart.large, and mBART's
 
 
 @register_model_architecture("sparse_adapter_bart", "sparse_adapter_bart_mini")
@@ -48,4 +38,5 @@ def sparse_adapter_bart_mini(args: Namespace) -> None:
     # The task shares these flags and has already written its own default, 1024, into them.
     args.max_source_positions = min(getattr(args, "max_source_positions", 512), 512)
     args.max_target_positions = min(getattr(args, "max_target_positions", 512), 512)
-    sparse_adapter_bart_base(args)
+    set_adapter_defaults(args)
+    bart_base_architecture(args)

@@ -11,6 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from .materialize import Materializable
+
 # The key names the format, and it contains "version" because fairseq's EMA averages every other tensor of a
 # state dict as floats.
 MASK_KEY = "mask_version_1"
@@ -38,7 +40,7 @@ def unpack_mask(packed: Tensor, shape: torch.Size) -> Tensor:
     return torch.from_numpy(bits[: shape.numel()].astype(bool)).view(shape)
 
 
-class SparseWeight(nn.Module):
+class SparseWeight(Materializable):
     """A prunable weight matrix. Calling it gives the weight as a dense tensor of ``shape``.
 
     Args:
@@ -100,19 +102,17 @@ class SparseWeight(nn.Module):
         self.values.data = survivors
 
     def materialize_(self) -> None:
-        """Make the weight dense once, for inference. ``train()`` or loading a state dict undoes it."""
+        """Make the weight dense once, for inference."""
         if self.is_compact:
             self.materialized = self._scatter().detach()
+
+    def dematerialize_(self) -> None:
+        self.materialized = None
 
     def forward(self) -> Tensor:
         if not self.is_compact:
             return self.values
         return self.materialized if self.materialized is not None else self._scatter()
-
-    def train(self, mode: bool = True) -> "SparseWeight":
-        if mode:
-            self.materialized = None
-        return super().train(mode)
 
     def extra_repr(self) -> str:
         return f"{tuple(self.shape)}, kept={self.kept} of {self.total}"
@@ -133,7 +133,6 @@ class SparseWeight(nn.Module):
     def _load_from_state_dict(self, state_dict, prefix, *args):
         values = state_dict.get(prefix + "values")
         packed = state_dict.get(prefix + MASK_KEY)
-        self.materialized = None
         if packed is not None:
             mask = unpack_mask(packed, self.shape)
             if not self.is_compact or not torch.equal(mask, self.mask()):
@@ -147,3 +146,8 @@ class SparseWeight(nn.Module):
 def sparse_weights(module: nn.Module) -> dict[str, SparseWeight]:
     """All sparse weights below ``module`` by name, in the order of ``named_modules``."""
     return {name: child for name, child in module.named_modules() if isinstance(child, SparseWeight)}
+
+
+def prunable_weights(module: nn.Module) -> dict[str, SparseWeight]:
+    """The sparse weights that are trained: those of frozen adapters, as in AdapterFusion, were pruned before."""
+    return {name: weight for name, weight in sparse_weights(module).items() if weight.values.requires_grad}

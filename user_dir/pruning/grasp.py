@@ -14,6 +14,5 @@ class Grasp(Pruner):
         tensors = list(weights.values())
         products = objective.hessian_vector_product(tensors, objective.gradient(tensors))
         return {
-            name: weight.detach() * product
-            for (name, weight), product in zip(weights.items(), products, strict=True)
+            name: weight.detach() * product for (name, weight), product in zip(weights.items(), products, strict=True)
         }

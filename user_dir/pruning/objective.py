@@ -19,9 +19,7 @@ class Objective:
         reduce: sums a tensor over the processes, in place; None where there is only one.
     """
 
-    def __init__(
-        self, losses: Sequence[Callable[[], Tensor]], reduce: Callable[[Tensor], object] | None = None
-    ):
+    def __init__(self, losses: Sequence[Callable[[], Tensor]], reduce: Callable[[Tensor], object] | None = None):
         self.losses = losses
         self.reduce = reduce
 
@@ -42,9 +40,7 @@ class Objective:
         with sdpa_kernel(SDPBackend.MATH):  # the fused attention kernels have no second derivative
             return self._sum(product, weights)
 
-    def _sum(
-        self, derivative: Callable[[Tensor], Sequence[Tensor | None]], weights: Sequence[Tensor]
-    ) -> list[Tensor]:
+    def _sum(self, derivative: Callable[[Tensor], Sequence[Tensor | None]], weights: Sequence[Tensor]) -> list[Tensor]:
         totals = [torch.zeros_like(weight) for weight in weights]
         for loss in self.losses:
             with torch.enable_grad():

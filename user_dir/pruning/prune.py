@@ -1,12 +1,19 @@
 """Prune all sparse weights of a model at initialisation (SparseAdapter, He et al. 2022, Algorithm 1)."""
 
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+
 import torch
 from torch import Tensor, nn
 
-from ..modules import sparse_weights
+from ..modules import SparseWeight, prunable_weights
 from .objective import Objective
 from .registry import SCOPES, build_pruner
 from .selection import check_scores, kept_count, select
+
+
+# Of the temporary draw: the adapters' own initialisation in the authors' code.
+DRAW_STD = 0.02
 
 
 def prune(
@@ -22,7 +29,7 @@ def prune(
 
     Args:
         model: a model with dense sparse weights.
-        pruner: name of a registered pruner.
+        pruner: name of a registered pruner. Matrices that are zero throughout are scored as ``zeros_drawn``.
         sparsity: fraction of the weights to remove, ``0 <= sparsity < 1``.
         scope: ``global`` ranks all matrices together, ``matrix`` gives every matrix the same density.
         seed: seed of everything random in the scores.
@@ -40,7 +47,7 @@ def prune(
     if scope not in SCOPES:
         raise ValueError(f"unknown prune scope {scope!r}; choose one of {', '.join(SCOPES)}")
     method = build_pruner(pruner)
-    modules = sparse_weights(model)
+    modules = prunable_weights(model)
     if not modules:
         raise ValueError("the model has no prunable weights; choose an adapter with --adapter")
     if method.needs_data and objective is None:
@@ -49,6 +56,25 @@ def prune(
     shapes = {name: module.shape for name, module in modules.items()}
     kept = kept_count(sum(shape.numel() for shape in shapes.values()), sparsity)
     generator = torch.Generator().manual_seed(seed)
-    scores = method.score({name: m.values for name, m in modules.items()}, objective, generator)
+    with zeros_drawn(modules.values(), seed):
+        scores = method.score({name: m.values for name, m in modules.items()}, objective, generator)
     check_scores(scores, pruner)
     return select(scores, kept, method.quotas(shapes, kept, scope))
+
+
+@contextmanager
+def zeros_drawn(weights: Iterable[SparseWeight], seed: int) -> Iterator[None]:
+    """For as long as the context lasts, fill matrices that are zero throughout with N(0, 0.02) draws.
+
+    LoRA's B and a parallel adapter's up-projection start at zero. Scored as they are, SNIP and GraSP give zero
+    to them and to their partners, and magnitude prunes all of them, so that the adapter would be dead for ever.
+    """
+    generator = torch.Generator().manual_seed(seed)
+    drawn = [weight.values for weight in weights if not bool(weight.values.any())]
+    for values in drawn:
+        values.data.copy_(torch.randn(values.shape, generator=generator) * DRAW_STD)
+    try:
+        yield
+    finally:
+        for values in drawn:
+            values.data.zero_()

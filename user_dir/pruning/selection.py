@@ -58,8 +58,8 @@ def check_scores(scores: Mapping[str, Tensor], pruner: str) -> None:
         value = scores[constant[0]].flatten()[0].item()
         raise DegenerateScores(
             f"{pruner}: all scores are {value:g} in {len(constant)} of {len(scores)} matrices (first: "
-            f"{constant[0]}), so nothing says which weights to keep; zero-initialised matrices do this: "
-            "use --adapter-init normal or --pruner random"
+            f"{constant[0]}), so nothing says which weights to keep: the loss does not depend on them, or their "
+            "initialisation is constant; use --pruner random"
         )
 
 

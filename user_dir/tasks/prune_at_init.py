@@ -21,7 +21,7 @@ from omegaconf import DictConfig
 from ..checkpoint.start import checkpoint_to_load, check_fits, read_state
 from ..checkpoint.upgrade import has_adapters
 from ..errors import UsageError, one_line_errors
-from ..modules import sparse_weights
+from ..modules import SparseWeight, prunable_weights
 from ..pruning import PRUNERS, SCOPES, DegenerateScores, build_pruner, format_report, prune, sparsity_report
 from ..pruning.selection import kept_count
 from .scoring import broadcast_masks, pruning_objective, untouched
@@ -39,6 +39,7 @@ class PruneAtInitConfig(FairseqDataclass):
     sparsity: float = field(
         default=0.0, metadata={"help": "fraction of the adapters' weights to remove, 0 <= sparsity < 1"}
     )
+    large_sparse: int = field(default=1, metadata={"help": "k: adapters that are k times larger, at sparsity 1 - 1/k"})
     prune_scope: str = field(
         default="global",
         metadata={"help": "global: rank all matrices together; matrix: the same density in every matrix"},
@@ -66,6 +67,8 @@ class PruneAtInitMixin:
     @classmethod
     def setup_task(cls, cfg: DictConfig, **kwargs):
         with one_line_errors():
+            if cfg.large_sparse != 1:
+                cfg.sparsity = _large_sparsity(cfg)
             _check_options(cfg)
         return super().setup_task(cfg, **kwargs)
 
@@ -95,9 +98,12 @@ class PruneAtInitMixin:
                 "--adapter none --freeze-backbone leaves nothing to train: the frozen model can be evaluated as "
                 "it is, with fairseq-generate --path and the backbone's file"
             )
-        if self.cfg.sparsity > 0 and not sparse_weights(model):
+        weights = prunable_weights(model)
+        if self.cfg.sparsity > 0 and not weights:
             raise UsageError(f"--sparsity {self.cfg.sparsity} has nothing to prune: choose an adapter with --adapter")
-        if sparse_weights(model) and cfg.distributed_training.ddp_backend == "fully_sharded":
+        if self.cfg.large_sparse > 1:
+            self._check_large_sparse(weights, cfg)
+        if weights and cfg.distributed_training.ddp_backend == "fully_sharded":
             raise UsageError("fully_sharded shards the weights before they are pruned: use --ddp-backend pytorch_ddp")
         path = checkpoint_to_load(cfg.checkpoint)
         if path is None:
@@ -126,10 +132,20 @@ class PruneAtInitMixin:
         report = {"pruner": None, "sparsity": 0.0, "seconds": 0.0}
         if self.cfg.sparsity > 0:
             report |= self._prune(model, criterion, cfg)
-        report |= sparsity_report(model)
+        report |= sparsity_report(model, self.cfg.large_sparse)
         logger.info("sparsity report\n%s", format_report(report))
         if distributed_utils.is_master(cfg.distributed_training):
             _write_json(Path(cfg.checkpoint.save_dir) / "sparsity.json", report)
+
+    def _check_large_sparse(self, weights: dict[str, SparseWeight], cfg: DictConfig) -> None:
+        if getattr(cfg.model, "large_sparse", 1) != self.cfg.large_sparse:
+            raise UsageError("--large-sparse is a flag of the task and of the model: with hydra, set both alike")
+        fixed = [name for name, weight in weights.items() if weight.unit_dim is None]
+        if fixed:
+            raise UsageError(
+                f"--large-sparse {self.cfg.large_sparse} keeps the budget only where every matrix grows, and "
+                f"{fixed[0]} does not: use --sparsity"
+            )
 
     def _prune(self, model: BaseFairseqModel, criterion, cfg: DictConfig) -> dict:
         """Prune, and say how."""
@@ -146,7 +162,7 @@ class PruneAtInitMixin:
             except DegenerateScores as error:
                 raise UsageError(str(error)) from error
             masks = broadcast_masks(masks, next(model.parameters()).device)
-        for name, weight in sparse_weights(model).items():
+        for name, weight in prunable_weights(model).items():
             weight.prune_(masks[name])
         return {
             "pruner": options.pruner,
@@ -159,7 +175,7 @@ class PruneAtInitMixin:
 
     def _check_resumed(self, model: BaseFairseqModel, path: str) -> None:
         """A relaunch never prunes; it has to ask for what the checkpoint holds."""
-        weights = sparse_weights(model).values()
+        weights = prunable_weights(model).values()
         kept, total = sum(w.kept for w in weights), sum(w.total for w in weights)
         if kept != kept_count(total, self.cfg.sparsity):
             raise UsageError(
@@ -168,6 +184,17 @@ class PruneAtInitMixin:
                 "--sparsity, or start anew in another --save-dir"
             )
         logger.info("adapters of %s: %s of %s weights kept, not pruned again", path, f"{kept:,}", f"{total:,}")
+
+
+def _large_sparsity(cfg: DictConfig) -> float:
+    """``1 - 1/k`` of Large-Sparse (He et al. 2022, SparseAdapter, §2.3)."""
+    k = cfg.large_sparse
+    if k < 1:
+        raise UsageError(f"--large-sparse {k}: a whole factor of at least 1")
+    sparsity = 1 - 1 / k
+    if cfg.sparsity not in (0, sparsity):
+        raise UsageError(f"--large-sparse {k} is sparsity {sparsity:.4g}: leave out --sparsity {cfg.sparsity:g}")
+    return sparsity
 
 
 def _check_options(cfg: DictConfig) -> None:

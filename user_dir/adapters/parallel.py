@@ -1,0 +1,50 @@
+"""The scaled parallel adapter beside the FFN (He, Zhou et al. 2022, Towards a Unified View, table 1 and §4.6)."""
+
+import dataclasses
+
+from torch import Tensor, nn
+
+from ..errors import UsageError
+from .bottleneck import Bottleneck, BottleneckOptions
+from .options import option
+from .registry import Adapter, register_adapter
+
+
+@dataclasses.dataclass(frozen=True)
+class ParallelOptions(BottleneckOptions):
+    parallel_scale: float = option(4.0, "factor s on the output of parallel adapters; He et al. use 4, on GLUE 2")
+
+    def __post_init__(self):
+        super().__post_init__()
+        if self.parallel_scale == 0:
+            raise UsageError("--parallel-scale 0 switches the adapters off")
+
+
+class ParallelBottleneck(Bottleneck):
+    """``FFN(x) + s · up(f(down(x)))`` of the FFN's input ``x``."""
+
+    def __init__(self, dim: int, options: ParallelOptions):
+        super().__init__(dim, options, init="zero-up", scale=options.parallel_scale)
+        self.kept: Tensor | None = None
+
+    def attach(self, layer: nn.Module, site: str) -> None:
+        layer.fc1.register_forward_pre_hook(self._keep)
+        layer.fc2.register_forward_hook(self._add)
+
+    def _keep(self, module: nn.Module, args: tuple[Tensor]) -> None:
+        self.kept = args[0]
+
+    def _add(self, module: nn.Module, args: tuple, output: Tensor) -> Tensor:
+        x, self.kept = self.kept, None
+        return output + self(x)
+
+
+@register_adapter("parallel")
+class Parallel(Adapter):
+    """Beside the FFN of every layer. The up-projection starts at zero, and with it the adapter."""
+
+    Options = ParallelOptions
+
+    def __init__(self, layer: nn.Module, options: ParallelOptions):
+        super().__init__()
+        self.ffn = ParallelBottleneck(layer.embed_dim, options)

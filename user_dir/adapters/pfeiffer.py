@@ -1,0 +1,36 @@
+"""Pfeiffer adapters: one bottleneck a layer, after the FFN (Pfeiffer et al. 2021, AdapterFusion, §3.1)."""
+
+from torch import Tensor, nn
+
+from .bottleneck import BottleneckOptions
+from .houlsby import HoulsbyBottleneck
+from .registry import Adapter, register_adapter
+from .sites import LAYER_NORMS
+
+
+class PfeifferBottleneck(HoulsbyBottleneck):
+    """``h + up(f(down(z)))`` with ``z = LN(h + x)``, as the layer without an adapter would put it out.
+
+    ``x`` is the residual and LN the backbone's own LayerNorm, which then runs again on the sum; in pre-LN
+    layers, which have none there, ``z = h + x``.
+    """
+
+    def bind(self, layer: nn.Module, site: str) -> None:
+        # A bound method and no module: the LayerNorm stays the layer's alone.
+        self.norm = None if layer.normalize_before else getattr(layer, LAYER_NORMS[site]).forward
+
+    def site_input(self, x: Tensor, residual: Tensor) -> Tensor:
+        out = x + residual
+        return out if self.norm is None else self.norm(out)
+
+
+@register_adapter("pfeiffer")
+class Pfeiffer(Adapter):
+    """After the FFN of every layer: 24 sites on bart.large."""
+
+    Options = BottleneckOptions
+    Site = PfeifferBottleneck
+
+    def __init__(self, layer: nn.Module, options: BottleneckOptions):
+        super().__init__()
+        self.ffn = self.Site(layer.embed_dim, options)
