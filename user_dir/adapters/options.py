@@ -14,9 +14,18 @@ from .registry import ADAPTERS
 T = TypeVar("T")
 
 
-def option(default: Any, help: str, choices: tuple | None = None, grows: bool = False) -> Any:
-    """A dataclass field that is also a command-line flag. ``grows``: --large-sparse multiplies it."""
-    return dataclasses.field(default=default, metadata={"help": help, "choices": choices, "grows": grows})
+def option(default: Any, help: str, choices: tuple | None = None, grows: bool = False, flag: bool = True) -> Any:
+    """A dataclass field that is also a command-line flag.
+
+    Args:
+        default: the value where nobody gives one.
+        help: the documentation.
+        choices: the values that are allowed.
+        grows: --large-sparse multiplies it.
+        flag: False where training finds the value and checkpoints record it.
+    """
+    metadata = {"help": help, "choices": choices, "grows": grows, "flag": flag}
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -28,6 +37,11 @@ class AdapterOptions:
     large_sparse: int = option(
         1, "k: a k times larger bottleneck, rank or prefix at sparsity 1 - 1/k, which costs what k = 1 costs"
     )
+    adapter_only_checkpoints: bool = option(
+        False, "checkpoints hold only what is trained, and the path and fingerprint of the backbone"
+    )
+    backbone: str = option("", "file of the backbone; override it where the file was moved", flag=False)
+    backbone_fingerprint: str = option("", "SHA-256 of the backbone's weights", flag=False)
 
     def __post_init__(self):
         if self.large_sparse < 1:
@@ -41,6 +55,8 @@ class AdapterOptions:
 def add_adapter_args(parser: ArgumentParser) -> None:
     """Add the flags of all models and of all families."""
     for field in _all_fields():
+        if not field.metadata["flag"]:
+            continue
         flag = "--" + field.name.replace("_", "-")
         text = f"{field.metadata['help']} (default: {field.default})"
         if field.type is bool:

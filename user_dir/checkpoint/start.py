@@ -50,7 +50,7 @@ def check_fits(model: nn.Module, state_dict: dict, path: str) -> None:
     Raises:
         UsageError: a tensor has another shape, or layers are missing or left over.
     """
-    own = {key: value for key, value in model.state_dict().items() if not is_adapter_key(key)}
+    own = {key: value for key, value in model.named_parameters() if not is_adapter_key(key)}
     for key, value in own.items():
         held = state_dict.get(key)
         if held is None or held.shape == value.shape:

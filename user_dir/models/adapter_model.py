@@ -8,6 +8,7 @@ from torch import nn
 
 from ..adapters import AdapterOptions, add_adapter_args, attach_adapters
 from ..adapters.options import read_options
+from ..checkpoint.adapter_only import check_fingerprint, fill_in_backbone, keep_trained_only
 from ..checkpoint.upgrade import drop_fused_copies, fill_in_adapters, fill_in_versions
 from ..errors import UsageError, one_line_errors
 from ..modules import is_adapter_key, materialize_
@@ -21,6 +22,8 @@ class AdapterModelMixin:
     """
 
     trained_with_adapters: tuple[str, ...] = ()  # top-level modules beside the adapters that train: heads
+    adapter_only = False  # whether the state dict leaves out the backbone
+    backbone_is_loaded = False  # whether the backbone's weights are those that the adapters belong to
 
     @classmethod
     def add_args(cls, parser: ArgumentParser) -> None:
@@ -33,8 +36,13 @@ class AdapterModelMixin:
             options = read_options(AdapterOptions, args)
             if options.families and (getattr(args, "quant_noise_pq", 0) or getattr(args, "quant_noise_scalar", 0)):
                 raise UsageError("quantisation noise overwrites the frozen weights: use it without adapters")
+            if options.adapter_only_checkpoints and not options.families:
+                raise UsageError("--adapter-only-checkpoints: with --adapter none there are no adapters to save")
             model = super().build_model(args, task)
             attach_adapters(model, args)
+            model.adapter_args = args  # the model's own args are another object in some fairseq models
+            model.adapter_only = options.adapter_only_checkpoints
+            model.register_state_dict_post_hook(keep_trained_only)
             if options.families or options.freeze_backbone:
                 model.freeze_backbone(getattr(args, "checkpoint_activations", False))
             return model
@@ -53,9 +61,14 @@ class AdapterModelMixin:
     def upgrade_state_dict_named(self, state_dict: dict, name: str) -> None:
         with one_line_errors():
             drop_fused_copies(state_dict)
+            refilled = fill_in_backbone(self, state_dict)
             fill_in_versions(self, state_dict)
             fill_in_adapters(self, state_dict)
         super().upgrade_state_dict_named(state_dict, name)
+        if refilled:
+            with one_line_errors():
+                check_fingerprint(self, state_dict)
+            self.backbone_is_loaded = True
 
     def prepare_for_inference_(self, cfg: DictConfig) -> None:
         super().prepare_for_inference_(cfg)

@@ -5,7 +5,6 @@ configuration exist, and neither the optimizer nor DDP do: a parameter that shri
 them holding the old one. It runs in ``fairseq-train`` only, and only where no adapter was trained yet.
 """
 
-import json
 import logging
 import os
 import time
@@ -18,9 +17,11 @@ from fairseq.distributed import utils as distributed_utils
 from fairseq.models import BaseFairseqModel
 from omegaconf import DictConfig
 
-from ..checkpoint.start import checkpoint_to_load, check_fits, read_state
+from ..checkpoint.adapter_only import backbone_fingerprint, record_backbone
+from ..checkpoint.start import check_fits, checkpoint_to_load, read_state
 from ..checkpoint.upgrade import has_adapters
 from ..errors import UsageError, one_line_errors
+from ..files import write_json
 from ..modules import SparseWeight, prunable_weights
 from ..pruning import PRUNERS, SCOPES, DegenerateScores, build_pruner, format_report, prune, sparsity_report
 from ..pruning.selection import kept_count
@@ -113,29 +114,44 @@ class PruneAtInitMixin:
                     "the backbone is frozen and would stay random: name a pretrained model with "
                     "--finetune-from-model, or pass --random-backbone if this is meant"
                 )
-        else:
-            state = read_state(path)
-            if cfg.ema.store_ema and "ema" not in state.get("extra_state", {}):
-                raise UsageError(
-                    f"--store-ema cannot start from {path}, which has no EMA weights: fairseq 0.12.3 deletes the "
-                    "model's weights before it would copy them (trainer.py); train without --store-ema"
-                )
-            check_fits(model, state["model"], path)
-            resumed = has_adapters(state["model"])
-            try:
-                model.load_state_dict(state["model"], strict=True, model_cfg=cfg.model)
-            except RuntimeError as error:  # torch's list of missing and unexpected keys
-                raise UsageError(f"{path} does not fit --arch: {str(error)[:400]}") from error
-            if resumed:
-                self._check_resumed(model, path)
-                return
+            if getattr(cfg.model, "adapter_only_checkpoints", False):
+                raise UsageError("--adapter-only-checkpoints need a backbone to refer to: use --finetune-from-model")
+        elif self._load(model, cfg, path):
+            return
         report = {"pruner": None, "sparsity": 0.0, "seconds": 0.0}
         if self.cfg.sparsity > 0:
             report |= self._prune(model, criterion, cfg)
         report |= sparsity_report(model, self.cfg.large_sparse)
         logger.info("sparsity report\n%s", format_report(report))
         if distributed_utils.is_master(cfg.distributed_training):
-            _write_json(Path(cfg.checkpoint.save_dir) / "sparsity.json", report)
+            write_json(Path(cfg.checkpoint.save_dir) / "sparsity.json", report)
+
+    def _load(self, model: BaseFairseqModel, cfg: DictConfig, path: str) -> bool:
+        """Load the checkpoint, and record which backbone it has. Returns whether it has adapters."""
+        state = read_state(path)
+        if cfg.ema.store_ema and "ema" not in state.get("extra_state", {}):
+            raise UsageError(
+                f"--store-ema cannot start from {path}, which has no EMA weights: fairseq 0.12.3 deletes the "
+                "model's weights before it would copy them (trainer.py); train without --store-ema"
+            )
+        if cfg.ema.store_ema and model.adapter_only:
+            raise UsageError("--store-ema keeps a copy of the whole model: use it without --adapter-only-checkpoints")
+        resumed = has_adapters(state["model"])
+        if resumed and state.get("cfg"):
+            trained_with = state["cfg"].model
+            backbone, fingerprint = (getattr(trained_with, key, "") for key in ("backbone", "backbone_fingerprint"))
+            named = cfg.checkpoint.finetune_from_model  # where the backbone is now, unless the adapters start from it
+            record_backbone(cfg.model, os.path.abspath(named) if named and named != path else backbone, fingerprint)
+        check_fits(model, state["model"], path)
+        try:
+            model.load_state_dict(state["model"], strict=True, model_cfg=cfg.model)
+        except RuntimeError as error:  # torch's list of missing and unexpected keys
+            raise UsageError(f"{path} does not fit --arch: {str(error)[:400]}") from error
+        if resumed:
+            self._check_resumed(model, path)
+        else:
+            record_backbone(cfg.model, os.path.abspath(path), backbone_fingerprint(model))
+        return resumed
 
     def _check_large_sparse(self, weights: dict[str, SparseWeight], cfg: DictConfig) -> None:
         if getattr(cfg.model, "large_sparse", 1) != self.cfg.large_sparse:
@@ -209,9 +225,3 @@ def _check_options(cfg: DictConfig) -> None:
     if cfg.prune_batches < 1:
         raise UsageError(f"--prune-batches {cfg.prune_batches}: at least one batch is needed")
 
-
-def _write_json(path: Path, data: dict) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_suffix(".json.tmp")
-    temporary.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
-    os.replace(temporary, path)

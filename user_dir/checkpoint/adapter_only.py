@@ -1,0 +1,106 @@
+"""Checkpoints of what is trained alone, which find their backbone by path and know it by fingerprint."""
+
+import hashlib
+import os
+from argparse import Namespace
+from collections.abc import Mapping
+
+import torch
+from omegaconf import DictConfig, open_dict
+from torch import Tensor, nn
+
+from ..errors import UsageError
+from ..modules import is_adapter_key
+from .start import read_state
+from .upgrade import has_adapters
+
+OVERRIDE = "--model-overrides \"{'backbone': '/path/to/model.pt'}\""
+
+
+def is_backbone_key(model: nn.Module, key: str) -> bool:
+    """Whether a key of the state dict belongs to what is frozen: neither an adapter nor a trained head."""
+    return not is_adapter_key(key) and key.split(".")[0] not in model.trained_with_adapters
+
+
+def backbone_fingerprint(model: nn.Module, state_dict: Mapping[str, Tensor] | None = None) -> str:
+    """SHA-256 of the frozen parameters' names, shapes and float32 values.
+
+    Args:
+        model: says which parameters those are.
+        state_dict: where their values are; those of the model if None.
+    """
+    digest = hashlib.sha256()
+    for key, parameter in sorted(model.named_parameters()):
+        if is_backbone_key(model, key):
+            value = parameter.detach() if state_dict is None else state_dict.get(key)
+            if value is not None:
+                digest.update(f"{key} {tuple(value.shape)}\n".encode())
+                digest.update(value.cpu().to(torch.float32).contiguous().numpy())
+    return digest.hexdigest()
+
+
+def record_backbone(args: Namespace | DictConfig, path: str, fingerprint: str) -> None:
+    """Note in a model's arguments, which every checkpoint holds, what it was trained on."""
+    if isinstance(args, DictConfig):
+        with open_dict(args):
+            args.backbone, args.backbone_fingerprint = path, fingerprint
+    else:
+        args.backbone, args.backbone_fingerprint = path, fingerprint
+
+
+def keep_trained_only(model: nn.Module, state_dict: dict, prefix: str, _metadata: object) -> None:
+    """A state dict hook: drop the backbone where checkpoints are to hold adapters only."""
+    if model.adapter_only:
+        for key in [key for key in state_dict if key.startswith(prefix)]:
+            if is_backbone_key(model, key.removeprefix(prefix)):
+                del state_dict[key]
+
+
+def fill_in_backbone(model: nn.Module, state_dict: dict) -> bool:
+    """Complete the state dict of an adapter-only checkpoint, in place.
+
+    Returns:
+        Whether the backbone was read from its file, so that its fingerprint has yet to be compared.
+
+    Raises:
+        UsageError: the backbone's file is unknown, missing, or no plain backbone.
+    """
+    if not has_adapters(state_dict) or any(is_backbone_key(model, key) for key in state_dict):
+        return False
+    if model.backbone_is_loaded:
+        state_dict.update({key: value for key, value in whole_state(model).items() if key not in state_dict})
+        return False
+    path = getattr(model.adapter_args, "backbone", "")
+    if not path:
+        raise UsageError(f"the checkpoint holds adapters only and does not say on which backbone: use {OVERRIDE}")
+    if not os.path.isfile(path):
+        raise UsageError(f"the adapters' backbone {path} is not there: say where it is with {OVERRIDE}")
+    backbone = read_state(path)["model"]
+    if has_adapters(backbone):
+        raise UsageError(f"{path} holds adapters and is no plain backbone: name that with {OVERRIDE}")
+    state_dict.update({key: value for key, value in backbone.items() if key not in state_dict})
+    return True
+
+
+def check_fingerprint(model: nn.Module, state_dict: Mapping[str, Tensor]) -> None:
+    """Compare the backbone in a completed state dict with the one that the adapters were trained on.
+
+    Raises:
+        UsageError: it is another one.
+    """
+    wanted = getattr(model.adapter_args, "backbone_fingerprint", "")
+    found = backbone_fingerprint(model, state_dict)
+    if wanted and found != wanted:
+        raise UsageError(
+            f"{model.adapter_args.backbone} is not the backbone that these adapters were trained on: its fingerprint is "
+            f"{found[:16]} and the adapters want {wanted[:16]}; name the right one with {OVERRIDE}"
+        )
+
+
+def whole_state(model: nn.Module) -> dict:
+    """The model's state dict with its backbone, whatever its checkpoints hold."""
+    adapter_only, model.adapter_only = model.adapter_only, False
+    try:
+        return model.state_dict()
+    finally:
+        model.adapter_only = adapter_only
