@@ -4,7 +4,7 @@ from pathlib import Path
 
 from setuptools import setup
 
-PACKAGES = ["adapters", "checkpoint", "models", "modules", "pruning", "tasks"]
+PACKAGES = ["adapters", "checkpoint", "cli", "models", "modules", "pruning", "tasks"]
 
 setup(
     name="sparse-adapter-fairseq",
@@ -23,6 +23,13 @@ setup(
         "sacrebleu",
         "rouge-score",
         "numpy",
+        "safetensors",
+        "tabulate",
+        "tqdm",
     ],
-    extras_require={"test": ["pytest>=8"]},
+    entry_points={"console_scripts": ["sparse-adapter = sparse_adapter.cli:main"]},
+    extras_require={
+        "test": ["pytest>=8"],
+        "peers": ["adapters==1.3.0", "peft", "transformers~=4.57.6"],  # for tests/adapters/test_peers.py
+    },
 )

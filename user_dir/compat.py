@@ -13,6 +13,7 @@ def apply() -> None:
     from fairseq.data import data_utils
     from fairseq.file_io import PathManager
 
+    from .checkpoint.adapter_file import also_reads_adapter_files
     from .checkpoint.loading import allow_fairseq_globals, explain_failures
 
     # fairseq 0.12.3 (token_block_dataset.py, language_pair_dataset.py) uses np.compat.long, gone in NumPy 2.
@@ -20,10 +21,11 @@ def apply() -> None:
         np.compat = types.SimpleNamespace(long=int)
 
     # torch >= 2.6 refuses fairseq's checkpoints; and every checkpoint is read through this one function,
-    # where a damaged or unsafe file ends in a page of traceback.
+    # which knows no other kind of file, and where a damaged or unsafe file ends in a page of traceback.
     allow_fairseq_globals()
     if not hasattr(checkpoint_utils.load_checkpoint_to_cpu, "__wrapped__"):
-        checkpoint_utils.load_checkpoint_to_cpu = explain_failures(checkpoint_utils.load_checkpoint_to_cpu)
+        load = explain_failures(checkpoint_utils.load_checkpoint_to_cpu)
+        checkpoint_utils.load_checkpoint_to_cpu = also_reads_adapter_files(load)
 
     # fairseq 0.12.3 drops the last batch if its size is not a multiple of --required-batch-size-multiple
     # (8 by default): of 787 test examples, fairseq-generate translates 784 and says nothing.

@@ -93,6 +93,11 @@ def enlarged(options: T, factor: int) -> T:
     return dataclasses.replace(options, **grown)
 
 
+def option_names() -> set[str]:
+    """Names of all options, which only models with adapters have."""
+    return {field.name for field in _all_fields()}
+
+
 def _all_fields() -> list[dataclasses.Field]:
     """Fields of all option classes; families may share a class or a field."""
     classes = [AdapterOptions, *(family.Options for family in ADAPTERS.values())]

@@ -21,7 +21,11 @@ class ParallelOptions(BottleneckOptions):
 
 
 class ParallelBottleneck(Bottleneck):
-    """``FFN(x) + s · up(f(down(x)))`` of the FFN's input ``x``."""
+    """``FFN(x) + s · up(f(down(x)))`` of the FFN's input ``x``.
+
+    In pre-LN layers, ``x`` is what ``fc1`` reads, after the LayerNorm, as in the authors' code
+    (jxhe/unify-parameter-efficient-tuning, mBART). AdapterHub takes it before the LayerNorm there.
+    """
 
     def __init__(self, dim: int, options: ParallelOptions):
         super().__init__(dim, options, init="zero-up", scale=options.parallel_scale)

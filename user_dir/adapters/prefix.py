@@ -65,7 +65,7 @@ class Prefix(Materializable):
 
     def __init__(self, dim: int, options: PrefixOptions):
         super().__init__()
-        self.length = options.prefix_length
+        self.dim, self.options, self.length = dim, options, options.prefix_length
         self.source = PrefixMLP(dim, options) if options.prefix_mlp else PrefixTables(dim, options)
         for name in ("ready_key", "ready_value"):
             self.register_buffer(name, None, persistent=False)
@@ -80,6 +80,14 @@ class Prefix(Materializable):
 
     def dematerialize_(self) -> None:
         self.ready_key = self.ready_value = None
+
+    @torch.no_grad()
+    def drop_mlp_(self) -> None:
+        """Replace the MLP by the tables that it computes: after training, it is not needed any more."""
+        if isinstance(self.source, PrefixMLP):
+            tables = PrefixTables(self.dim, self.options)
+            tables.key.values.data, tables.value.values.data = (table.contiguous() for table in self.source())
+            self.source = tables
 
     def attach(self, layer: nn.Module, site: str) -> None:
         attention = getattr(layer, site)

@@ -92,8 +92,8 @@ def check_fingerprint(model: nn.Module, state_dict: Mapping[str, Tensor]) -> Non
     found = backbone_fingerprint(model, state_dict)
     if wanted and found != wanted:
         raise UsageError(
-            f"{model.adapter_args.backbone} is not the backbone that these adapters were trained on: its fingerprint is "
-            f"{found[:16]} and the adapters want {wanted[:16]}; name the right one with {OVERRIDE}"
+            f"{model.adapter_args.backbone} is not the backbone that these adapters were trained on: its fingerprint "
+            f"is {found[:16]} and the adapters want {wanted[:16]}; name the right one with {OVERRIDE}"
         )
 
 

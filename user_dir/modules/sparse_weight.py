@@ -101,6 +101,14 @@ class SparseWeight(Materializable):
         self._become_compact(mask)
         self.values.data = survivors
 
+    @torch.no_grad()
+    def become_dense_(self) -> None:
+        """Put zeros where weights were pruned and forget the mask. Replaces the parameter ``values``."""
+        if self.is_compact:
+            self.values = nn.Parameter(self._scatter(), requires_grad=self.values.requires_grad)
+            setattr(self, MASK_KEY, None)
+            self.indices = self.materialized = None
+
     def materialize_(self) -> None:
         """Make the weight dense once, for inference."""
         if self.is_compact:

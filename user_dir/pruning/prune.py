@@ -11,7 +11,6 @@ from .objective import Objective
 from .registry import SCOPES, build_pruner
 from .selection import check_scores, kept_count, select
 
-
 # Of the temporary draw: the adapters' own initialisation in the authors' code.
 DRAW_STD = 0.02
 

@@ -224,4 +224,3 @@ def _check_options(cfg: DictConfig) -> None:
         raise UsageError(f"unknown --prune-scope {cfg.prune_scope!r}; choose one of {', '.join(SCOPES)}")
     if cfg.prune_batches < 1:
         raise UsageError(f"--prune-batches {cfg.prune_batches}: at least one batch is needed")
-

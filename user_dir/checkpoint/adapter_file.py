@@ -1,0 +1,88 @@
+"""Adapter files to share: ``NAME.safetensors`` with the tensors and ``NAME.json`` with everything else. No pickle.
+
+fairseq's commands read them wherever they take a checkpoint, through ``also_reads_adapter_files``.
+"""
+
+import functools
+import json
+from argparse import Namespace
+from collections.abc import Callable
+from pathlib import Path
+
+from fairseq.dataclass.utils import overwrite_args_by_name
+from omegaconf import OmegaConf
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor
+
+from ..errors import UsageError, one_line_errors
+from ..files import write_json, written_at_once
+
+SUFFIX = ".safetensors"
+FORMAT = 1
+
+
+def fresh_checkpoint(cfg: object, tensors: dict[str, Tensor]) -> dict:
+    """The state of a fairseq checkpoint that starts training anew."""
+    history = {"criterion_name": "", "optimizer_name": "", "lr_scheduler_state": {"best": None}, "num_updates": 0}
+    iterator = {"epoch": 1, "iterations_in_epoch": 0}
+    return {
+        "args": None,
+        "cfg": cfg,
+        "model": tensors,
+        "optimizer_history": [history],
+        "extra_state": {"train_iterator": iterator, "val_loss": None},
+    }
+
+
+def write_adapter_file(path: Path, tensors: dict[str, Tensor], model: dict, task: dict, summary: dict) -> None:
+    """Write both files.
+
+    Args:
+        path: ``NAME.safetensors``.
+        tensors: adapters and heads by their key in the model.
+        model: arguments of the model, with the backbone's path and fingerprint.
+        task: options of the task.
+        summary: what the file holds, for people and for other programs.
+    """
+    config = {"format": FORMAT, "summary": summary, "model": model, "task": task}
+    with written_at_once(path) as temporary:
+        save_file({key: value.contiguous() for key, value in tensors.items()}, temporary)
+        write_json(path.with_suffix(".json"), config)
+
+
+def read_adapter_file(path: Path, arg_overrides: dict | None = None) -> dict:
+    """The adapter file at ``path`` as the state of a fairseq checkpoint.
+
+    Raises:
+        UsageError: a file of the two is missing or damaged, or of a format from the future.
+    """
+    sidecar = path.with_suffix(".json")
+    for file in (path, sidecar):
+        if not file.is_file():
+            raise UsageError(f"{file} is not there: an adapter file is NAME{SUFFIX} with NAME.json beside it")
+    try:
+        config = json.loads(sidecar.read_text(encoding="utf-8"))
+        version, model, task = config["format"], config["model"], config["task"]
+        tensors = load_file(path)
+    except (ValueError, KeyError, TypeError, SafetensorError) as error:
+        raise UsageError(f"{path} or {sidecar.name} is damaged ({type(error).__name__}: {error})") from error
+    if version != FORMAT:
+        raise UsageError(f"{sidecar} has format {version} and this version reads {FORMAT}: update sparse-adapter")
+    cfg = OmegaConf.create({"model": Namespace(**model), "task": task}, flags={"allow_objects": True})
+    if arg_overrides is not None:
+        overwrite_args_by_name(cfg, arg_overrides)
+    return fresh_checkpoint(cfg, tensors)
+
+
+def also_reads_adapter_files(load: Callable[..., dict]) -> Callable[..., dict]:
+    """Wrap fairseq's checkpoint reader."""
+
+    @functools.wraps(load)
+    def wrapper(path: str, arg_overrides: dict | None = None, *args, **kwargs) -> dict:
+        if not str(path).endswith(SUFFIX):
+            return load(path, arg_overrides, *args, **kwargs)
+        with one_line_errors():
+            return read_adapter_file(Path(path), arg_overrides)
+
+    return wrapper

@@ -1,0 +1,106 @@
+"""Build the model that a checkpoint describes, without its data."""
+
+from argparse import ArgumentParser, Namespace
+from types import SimpleNamespace
+
+from fairseq.data import Dictionary
+from fairseq.models import ARCH_CONFIG_REGISTRY, ARCH_MODEL_REGISTRY
+from omegaconf import OmegaConf
+from torch import nn
+
+from ..errors import UsageError
+from ..modules import ADAPTER, is_adapter_key
+from .start import read_state
+
+
+class UnnamedDictionary(Dictionary):
+    """A dictionary of a given size whose symbols nobody asks for."""
+
+    def __init__(self, size: int):
+        super().__init__()
+        for i in range(size - len(self)):
+            self.add_symbol(str(i))
+
+
+def model_arguments(state: dict) -> Namespace:
+    """Arguments of the model in a checkpoint.
+
+    Raises:
+        UsageError: the checkpoint has none, or they are not those of a model with adapters.
+    """
+    if state.get("cfg") is None:
+        raise UsageError("the checkpoint says nothing about its model")
+    args = state["cfg"].model
+    args = args if isinstance(args, Namespace) else Namespace(**OmegaConf.to_container(args))
+    arch = getattr(args, "_name", None) or getattr(args, "arch", None)
+    if not hasattr(ARCH_MODEL_REGISTRY.get(arch), "trained_with_adapters"):
+        raise UsageError(f"the checkpoint is of the architecture {arch}, which has no adapters")
+    args.arch = args._name = arch
+    return args
+
+
+def own_arguments(args: Namespace) -> dict:
+    """Those of ``args`` that the model reads: its flags and what its architecture function sets."""
+    parser, bare = ArgumentParser(argument_default=None), Namespace(arch=args.arch)
+    ARCH_MODEL_REGISTRY[args.arch].add_args(parser)
+    ARCH_CONFIG_REGISTRY[args.arch](bare)
+    names = {*vars(bare), *(action.dest for action in parser._actions), "arch", "_name", "task"}
+    plain = {name: value for name, value in sorted(vars(args).items()) if name in names}
+    return {
+        name: value for name, value in plain.items() if isinstance(value, (str, int, float, bool, list, type(None)))
+    }
+
+
+def build_model(args: Namespace, source: int = 0, target: int = 0) -> nn.Module:
+    """The model of ``args`` with dictionaries of these sizes (0: of special symbols only)."""
+    dictionaries = {"source_dictionary": UnnamedDictionary(source), "target_dictionary": UnnamedDictionary(target)}
+    task = SimpleNamespace(dictionary=dictionaries["source_dictionary"], **dictionaries)
+    ARCH_CONFIG_REGISTRY[args.arch](args)
+    return ARCH_MODEL_REGISTRY[args.arch].build_model(args, task).eval()
+
+
+def rebuild(state: dict) -> nn.Module:
+    """The whole model of a checkpoint, which may hold adapters only, with its weights.
+
+    Raises:
+        UsageError: the backbone is missing or another one, or the weights do not fit.
+    """
+    args = model_arguments(state)
+    weights = dict(state["model"])
+    if not any(key.endswith("embed_tokens.weight") for key in weights):
+        backbone = read_state(args.backbone)["model"] if args.backbone else {}
+        sizes = _dictionary_sizes(backbone)
+    else:
+        sizes = _dictionary_sizes(weights)
+    model = build_model(args, *sizes)
+    model.load_state_dict(weights, strict=True, model_cfg=args)
+    return model
+
+
+def rebuild_adapters(state: dict) -> nn.Module:
+    """The model of a checkpoint with the weights of its adapters; those of the backbone are random."""
+    model = build_model(model_arguments(state))
+    weights = {key: value for key, value in state["model"].items() if is_adapter_key(key)}
+    if not weights:
+        raise UsageError("the checkpoint holds no adapters")
+    for name, adapters in model.named_modules():
+        if name.rpartition(".")[2] != ADAPTER:
+            continue
+        prefix = f"{name}."
+        own = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
+        try:
+            adapters.load_state_dict(own, strict=True)
+        except RuntimeError as error:
+            raise UsageError(f"the adapters do not fit their own arguments: {str(error)[:300]}") from error
+    return model
+
+
+def _dictionary_sizes(weights: dict) -> tuple[int, int]:
+    def size(*stacks: str) -> int:
+        for stack in stacks:
+            for key, value in weights.items():
+                if key.startswith(stack) and key.endswith("embed_tokens.weight"):
+                    return value.size(0)
+        return 0
+
+    return size("encoder"), size("decoder", "encoder")

@@ -1,0 +1,46 @@
+"""Arguments that several commands share, and what they mean."""
+
+from argparse import ArgumentParser
+from pathlib import Path
+
+from ..checkpoint.adapter_file import SUFFIX
+from ..checkpoint.start import read_state
+from ..errors import UsageError
+
+FILE_HELP = f"fairseq checkpoint (.pt), whole or adapter-only, or adapter file ({SUFFIX})"
+
+
+def add_backbone(parser: ArgumentParser, required: bool = False) -> None:
+    parser.add_argument(
+        "--backbone", type=Path, required=required, metavar="B", help="the backbone's file, if not where the file says"
+    )
+
+
+def add_out(parser: ArgumentParser, help: str) -> None:
+    parser.add_argument("out", type=Path, metavar="OUT", help=help)
+    parser.add_argument("--force", action="store_true", help="replace OUT if it exists")
+
+
+def check_out(out: Path, force: bool) -> None:
+    """Refuse to overwrite, before any work is done.
+
+    Raises:
+        UsageError: ``out`` exists.
+    """
+    if out.exists() and not force:
+        raise UsageError(f"{out} exists: choose another name, or replace it with --force")
+
+
+def read_file(path: Path, backbone: Path | None = None) -> dict:
+    """The state of a checkpoint or adapter file.
+
+    Raises:
+        UsageError: there is no such file, or it is no such file.
+    """
+    for file in (path, backbone):
+        if file is not None and not file.is_file():
+            raise UsageError(f"{file}: there is no such file")
+    state = read_state(str(path))
+    if backbone is not None and state.get("cfg") is not None:
+        state["cfg"].model.backbone = str(backbone.absolute())
+    return state

@@ -1,0 +1,60 @@
+"""Average checkpoints of one run: the values of their tensors, with the masks that they share.
+
+sparse-adapter average checkpoints/xsum/checkpoint{8,9,10}.pt averaged.pt
+"""
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+import torch
+from tqdm import tqdm
+
+from ..errors import UsageError
+from ..files import written_at_once
+from .arguments import FILE_HELP, check_out, read_file
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("files", type=Path, nargs="+", metavar="CKPT", help=FILE_HELP)
+    parser.add_argument("out", type=Path, metavar="OUT", help="fairseq checkpoint to write")
+    parser.add_argument("--force", action="store_true", help="replace OUT if it exists")
+
+
+def run(args: Namespace) -> None:
+    check_out(args.out, args.force)
+    first, sums = None, {}
+    for path in tqdm(args.files, desc="averaging", unit="file"):
+        state = read_file(path)
+        if first is None:
+            first = state
+            sums = {k: v.double() if v.is_floating_point() else v for k, v in state["model"].items()}
+            continue
+        check_alike(first["model"], state["model"], args.files[0], path)
+        for key, value in state["model"].items():
+            if value.is_floating_point():
+                sums[key] += value
+    average = {
+        key: (total / len(args.files)).to(first["model"][key].dtype) if total.is_floating_point() else total
+        for key, total in sums.items()
+    }
+    # The optimizer's state belongs to none of the averaged weights.
+    kept = {key: value for key, value in first.items() if key != "last_optimizer_state"}
+    with written_at_once(args.out) as temporary:
+        torch.save({**kept, "model": average}, temporary)
+    print(f"{args.out}: the average of {len(args.files)} files")
+
+
+def check_alike(first: dict, other: dict, first_path: Path, path: Path) -> None:
+    """Refuse files of different runs.
+
+    Raises:
+        UsageError: tensors are missing or left over, have other shapes, or the masks differ.
+    """
+    different = set(first) ^ set(other)
+    if different:
+        raise UsageError(f"{path} and {first_path} hold different tensors (first: {min(different)})")
+    for key, value in first.items():
+        if value.shape != other[key].shape:
+            raise UsageError(f"{path} and {first_path} differ in the shape of {key}: they are of different runs")
+        if not value.is_floating_point() and not torch.equal(value, other[key]):
+            raise UsageError(f"{path} and {first_path} differ in {key}: only files with the same masks can be averaged")

@@ -1,0 +1,74 @@
+"""Write what was trained, and nothing else, to an adapter file.
+
+  sparse-adapter extract checkpoints/xsum/checkpoint_best.pt xsum.safetensors
+  sparse-adapter extract checkpoints/xsum/checkpoint_best.pt xsum.safetensors --fp16
+  fairseq-generate DATA --user-dir user_dir --path xsum.safetensors \\
+      --model-overrides "{'backbone': '/models/bart.large/model.pt'}" ...
+"""
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+from omegaconf import OmegaConf
+from torch import nn
+
+from ..adapters.prefix import Prefix
+from ..checkpoint.adapter_file import SUFFIX, write_adapter_file
+from ..checkpoint.adapter_only import backbone_fingerprint, is_backbone_key
+from ..checkpoint.rebuild import model_arguments, own_arguments, rebuild_adapters
+from ..errors import UsageError
+from ..modules import is_adapter_key
+from ..pruning import sparsity_report
+from .arguments import FILE_HELP, add_out, check_out, read_file
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("file", type=Path, metavar="CKPT", help=FILE_HELP)
+    add_out(parser, f"NAME{SUFFIX}; NAME.json, its configuration, is written beside it")
+    parser.add_argument("--fp16", action="store_true", help="round the values to half precision: half the size")
+
+
+def run(args: Namespace) -> None:
+    if args.out.suffix != SUFFIX:
+        raise UsageError(f"{args.out}: the name of an adapter file ends in {SUFFIX}")
+    for file in (args.out, args.out.with_suffix(".json")):
+        check_out(file, args.force)
+    state = read_file(args.file)
+    model_args = model_arguments(state)
+    model = rebuild_adapters(state)
+    # Of a whole checkpoint, the fingerprint is that of the weights it holds, whatever it recorded.
+    if any(is_backbone_key(model, key) for key in state["model"]):
+        model_args.backbone_fingerprint = backbone_fingerprint(model, state["model"])
+    drop_mlps_(model, model_args)
+    model_args.adapter_only_checkpoints = False
+    tensors = {key: value for key, value in model.state_dict().items() if is_adapter_key(key)}
+    heads = {k: v for k, v in state["model"].items() if not is_adapter_key(k) and not is_backbone_key(model, k)}
+    tensors |= heads
+    if args.fp16:
+        tensors = {key: value.half() if value.is_floating_point() else value for key, value in tensors.items()}
+    report = sparsity_report(model, model_args.large_sparse)
+    summary = {
+        "sparsity": 1 - report["matrix_total"]["density"],
+        **{key: report[key] for key in ("matrix_total", "mask_sha256", "families", "sites")},
+        "heads": sorted(heads),
+    }
+    write_adapter_file(args.out, tensors, own_arguments(model_args), task_options(state), summary)
+    kibibytes = args.out.stat().st_size / 1024
+    print(f"{args.out}: {sum(t.numel() for t in tensors.values()):,} numbers, {kibibytes:,.1f} KiB")
+    if not model_args.backbone:
+        print("note: the checkpoint does not say where its backbone is; users name it with --model-overrides")
+
+
+def drop_mlps_(model: nn.Module, args: Namespace) -> None:
+    """Replace the MLPs of prefixes by their tables, in the model and in its arguments."""
+    args.prefix_mlp = 0
+    for module in model.modules():
+        if isinstance(module, Prefix):
+            module.drop_mlp_()
+
+
+def task_options(state: dict) -> dict:
+    """What the checkpoint says of its task, without the folders of the machine it was trained on."""
+    task = state["cfg"].get("task") or {}
+    plain = OmegaConf.to_container(task, enum_to_str=True) if OmegaConf.is_config(task) else {}
+    return {key: value for key, value in plain.items() if key != "data"}

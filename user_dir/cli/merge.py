@@ -1,0 +1,81 @@
+"""Merge LoRA into the backbone: a plain fairseq checkpoint. Other families are made dense and stay.
+
+  sparse-adapter merge checkpoints/xsum/checkpoint_best.pt merged.pt
+  sparse-adapter merge xsum.safetensors merged.pt --backbone bart.large/model.pt
+  fairseq-generate DATA --path merged.pt ...        # no plugin needed, see below
+
+Without the plugin, fairseq on torch 2.6 and later reads no checkpoint at all, this one neither, unless the
+environment has TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1.
+"""
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+
+import torch
+from fairseq.models import ARCH_MODEL_INV_REGISTRY, ARCH_MODEL_NAME_REGISTRY
+from torch import nn
+from tqdm import tqdm
+
+from ..adapters.lora import LowRank
+from ..adapters.options import option_names
+from ..checkpoint.adapter_file import fresh_checkpoint
+from ..checkpoint.adapter_only import whole_state
+from ..checkpoint.rebuild import model_arguments, own_arguments, rebuild
+from ..files import written_at_once
+from ..models.architectures import PREFIX
+from ..modules import ADAPTER, sparse_weights
+from ..tasks.prune_at_init import PruneAtInitConfig
+from .arguments import FILE_HELP, add_backbone, add_out, check_out, read_file
+from .extract import drop_mlps_, task_options
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    parser.add_argument("file", type=Path, metavar="CKPT", help=FILE_HELP)
+    add_out(parser, "fairseq checkpoint to write")
+    add_backbone(parser)
+
+
+def run(args: Namespace) -> None:
+    check_out(args.out, args.force)
+    state = read_file(args.file, args.backbone)
+    model_args = model_arguments(state)
+    model = rebuild(state)
+    drop_mlps_(model, model_args)
+    merge_lora_(model)
+    for weight in tqdm(sparse_weights(model).values(), desc="making dense", unit="matrix"):
+        weight.become_dense_()
+    families = [family for family in model_args.adapter.split("+") if family != "lora"]
+    weights = {key: v for key, v in whole_state(model).items() if f".{ADAPTER}.lora." not in key}
+    merged = own_arguments(model_args) | {"adapter": "+".join(families) or "none", "adapter_only_checkpoints": False}
+    task = task_options(state)
+    if not families:
+        merged, task = stock_arguments(merged), stock_task(task)
+    with written_at_once(args.out) as temporary:
+        torch.save(fresh_checkpoint({"model": Namespace(**merged), "task": task}, weights), temporary)
+    kind = "a plain fairseq checkpoint" if not families else f"dense {'+'.join(families)}, needs --user-dir"
+    print(f"{args.out}: {kind}, architecture {merged['arch']}")
+
+
+@torch.no_grad()
+def merge_lora_(model: nn.Module) -> None:
+    """Add ``(α/r) B A`` to the projections, in place, and leave LoRA without effect."""
+    low_ranks = [module for module in model.modules() if isinstance(module, LowRank)]
+    for module in tqdm(low_ranks, desc="merging LoRA", unit="matrix", disable=not low_ranks):
+        module.linear._parameters["weight"] += module.delta()
+        module.up.weight.values.zero_()
+
+
+def stock_arguments(args: dict) -> dict:
+    """Arguments of the stock model: its architecture, and nothing that only the plugin knows."""
+    arch = args["arch"].removeprefix(PREFIX)
+    if arch not in ARCH_MODEL_NAME_REGISTRY:  # a size of the plugin: all sizes are spelt out, any name will do
+        arch = ARCH_MODEL_INV_REGISTRY[ARCH_MODEL_NAME_REGISTRY[args["arch"]].removeprefix(PREFIX)][0]
+    task = (args.get("task") or "translation").removeprefix(PREFIX)
+    stock = {key: value for key, value in args.items() if key not in option_names()}
+    return stock | {"arch": arch, "_name": arch, "task": task}
+
+
+def stock_task(task: dict) -> dict:
+    plugin = PruneAtInitConfig.__dataclass_fields__
+    stock = {key: value for key, value in task.items() if key not in plugin}
+    return stock | {"_name": (task.get("_name") or "translation").removeprefix(PREFIX)}
