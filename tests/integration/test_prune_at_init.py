@@ -134,6 +134,7 @@ REFUSED = {
     "rank above the dimension": (("--adapter", "lora", "--lora-rank", "33"), "LoRA rank of 33"),
     "LoRA nowhere": (("--adapter", "lora", "--lora-sites", "q,fc1"), "--lora-sites q,fc1"),
     "uneven budget": (("--adapter", "mam", "--mam-budget", "6"), "multiple of 4"),
+    "fusion without files": (("--adapter", "adapter_fusion"), "needs --fusion-adapters"),
     "missing backbone": (("--finetune-from-model", "nowhere/model.pt"), "nowhere/model.pt"),
     "backbone of another size": (("--encoder-embed-dim", "64", "--decoder-embed-dim", "64"), "does not fit --arch"),
     "backbone of another depth": (("--decoder-layers", "3"), "layers"),

@@ -276,7 +276,7 @@ def test_quantisation_noise_is_refused(build_bart, noise):
 @pytest.mark.parametrize(
     "arguments, message",
     [
-        ({"adapter": "hulsby"}, "unknown adapter 'hulsby'; choose one of houlsby, "),
+        ({"adapter": "hulsby"}, "unknown adapter 'hulsby'; choose one of adapter_fusion, houlsby, "),
         ({"adapter": "houlsby+none"}, "unknown adapter 'none'"),
         ({"adapter": ""}, "unknown adapter ''"),
         ({"adapter": "houlsby+houlsby"}, "names a family twice"),

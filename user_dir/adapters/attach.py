@@ -27,9 +27,13 @@ def attach_adapters(model: nn.Module, args: Namespace) -> None:
         raise UsageError(f"--adapter {'+'.join(families)} names a family twice")
     if not families:
         return
+    prepared = [ADAPTERS[name].prepare(args) for name in families]
     options = {name: enlarged(read_options(ADAPTERS[name].Options, args), common.large_sparse) for name in families}
     for layer in transformer_layers(model):
         adapters = nn.ModuleDict({name: ADAPTERS[name](layer, options[name]) for name in families})
         layer.add_module(ADAPTER, adapters)
         for name in reversed(families):  # at a residual connection, what is attached last acts first
             adapters[name].attach(layer)
+    for finish in prepared:
+        if finish is not None:
+            finish(model)

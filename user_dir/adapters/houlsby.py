@@ -28,8 +28,9 @@ class Houlsby(Adapter):
 
     Options = BottleneckOptions
     Site = staticmethod(partial(HoulsbyBottleneck, layer_norm="in"))
+    sites = staticmethod(sites)
 
     def __init__(self, layer: nn.Module, options: BottleneckOptions):
         super().__init__()
-        for site in sites(layer):
+        for site in self.sites(layer):
             self.add_module(site, self.Site(layer.embed_dim, options))

@@ -6,7 +6,10 @@ for hydra and for checkpoints that lack it, and its documentation.
 
 import dataclasses
 from argparse import ArgumentParser, Namespace
+from contextlib import nullcontext
 from typing import Any, TypeVar
+
+from omegaconf import DictConfig, open_dict
 
 from ..errors import UsageError
 from .registry import ADAPTERS
@@ -85,6 +88,13 @@ def read_options(options: type[T], args: Namespace) -> T:
                 f"--{field.name.replace('_', '-')} {values[field.name]}: choose one of {', '.join(choices)}"
             )
     return options(**values)
+
+
+def record(args: Namespace | DictConfig, **values: str) -> None:
+    """Write into a model's arguments, which every checkpoint holds, what was found out in training."""
+    with open_dict(args) if isinstance(args, DictConfig) else nullcontext():
+        for name, value in values.items():
+            setattr(args, name, value)
 
 
 def enlarged(options: T, factor: int) -> T:

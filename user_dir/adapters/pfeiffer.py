@@ -2,9 +2,8 @@
 
 from torch import Tensor, nn
 
-from .bottleneck import BottleneckOptions
-from .houlsby import HoulsbyBottleneck
-from .registry import Adapter, register_adapter
+from .houlsby import Houlsby, HoulsbyBottleneck
+from .registry import register_adapter
 from .sites import LAYER_NORMS
 
 
@@ -25,12 +24,11 @@ class PfeifferBottleneck(HoulsbyBottleneck):
 
 
 @register_adapter("pfeiffer")
-class Pfeiffer(Adapter):
+class Pfeiffer(Houlsby):
     """After the FFN of every layer: 24 sites on bart.large."""
 
-    Options = BottleneckOptions
     Site = PfeifferBottleneck
 
-    def __init__(self, layer: nn.Module, options: BottleneckOptions):
-        super().__init__()
-        self.ffn = self.Site(layer.embed_dim, options)
+    @staticmethod
+    def sites(layer: nn.Module) -> list[str]:
+        return ["ffn"]

@@ -1,5 +1,6 @@
 """What an adapter family is, and the table of all families by name."""
 
+from argparse import Namespace
 from collections.abc import Callable
 
 from torch import nn
@@ -16,6 +17,10 @@ class Adapter(nn.Module):
 
     name: str
     Options: type  # a dataclass of command-line options, see options.py
+
+    @classmethod
+    def prepare(cls, args: Namespace) -> Callable[[nn.Module], None] | None:
+        """Complete the arguments before any layer is built, and return what the model needs afterwards, if anything."""
 
     def attach(self, layer: nn.Module) -> None:
         for site, module in self.named_children():

@@ -2,11 +2,9 @@
 
 import hashlib
 import os
-from argparse import Namespace
 from collections.abc import Mapping
 
 import torch
-from omegaconf import DictConfig, open_dict
 from torch import Tensor, nn
 
 from ..errors import UsageError
@@ -37,15 +35,6 @@ def backbone_fingerprint(model: nn.Module, state_dict: Mapping[str, Tensor] | No
                 digest.update(f"{key} {tuple(value.shape)}\n".encode())
                 digest.update(value.cpu().to(torch.float32).contiguous().numpy())
     return digest.hexdigest()
-
-
-def record_backbone(args: Namespace | DictConfig, path: str, fingerprint: str) -> None:
-    """Note in a model's arguments, which every checkpoint holds, what it was trained on."""
-    if isinstance(args, DictConfig):
-        with open_dict(args):
-            args.backbone, args.backbone_fingerprint = path, fingerprint
-    else:
-        args.backbone, args.backbone_fingerprint = path, fingerprint
 
 
 def keep_trained_only(model: nn.Module, state_dict: dict, prefix: str, _metadata: object) -> None:

@@ -6,7 +6,7 @@ import torch
 from omegaconf import DictConfig
 from torch import nn
 
-from ..adapters import AdapterOptions, add_adapter_args, attach_adapters
+from ..adapters import AdapterOptions, TrainedAdapters, add_adapter_args, attach_adapters
 from ..adapters.options import read_options
 from ..checkpoint.adapter_only import check_fingerprint, fill_in_backbone, keep_trained_only
 from ..checkpoint.upgrade import drop_fused_copies, fill_in_adapters, fill_in_versions
@@ -52,6 +52,9 @@ class AdapterModelMixin:
         for name, parameter in self.named_parameters():
             trained = is_adapter_key(name) or name.split(".")[0] in self.trained_with_adapters
             parameter.requires_grad_(trained)
+        for module in self.modules():
+            if isinstance(module, TrainedAdapters):
+                module.requires_grad_(False)
         if checkpoint_activations:
             # A checkpointed layer gets no gradient unless one of its inputs requires one.
             for module in self.modules():

@@ -17,7 +17,9 @@ from fairseq.distributed import utils as distributed_utils
 from fairseq.models import BaseFairseqModel
 from omegaconf import DictConfig
 
-from ..checkpoint.adapter_only import backbone_fingerprint, record_backbone
+from ..adapters.adapter_fusion import check_backbone
+from ..adapters.options import record
+from ..checkpoint.adapter_only import backbone_fingerprint
 from ..checkpoint.start import check_fits, checkpoint_to_load, read_state
 from ..checkpoint.upgrade import has_adapters
 from ..errors import UsageError, one_line_errors
@@ -141,7 +143,8 @@ class PruneAtInitMixin:
             trained_with = state["cfg"].model
             backbone, fingerprint = (getattr(trained_with, key, "") for key in ("backbone", "backbone_fingerprint"))
             named = cfg.checkpoint.finetune_from_model  # where the backbone is now, unless the adapters start from it
-            record_backbone(cfg.model, os.path.abspath(named) if named and named != path else backbone, fingerprint)
+            backbone = os.path.abspath(named) if named and named != path else backbone
+            record(cfg.model, backbone=backbone, backbone_fingerprint=fingerprint)
         check_fits(model, state["model"], path)
         try:
             model.load_state_dict(state["model"], strict=True, model_cfg=cfg.model)
@@ -150,7 +153,9 @@ class PruneAtInitMixin:
         if resumed:
             self._check_resumed(model, path)
         else:
-            record_backbone(cfg.model, os.path.abspath(path), backbone_fingerprint(model))
+            fingerprint = backbone_fingerprint(model)
+            check_backbone(cfg.model, fingerprint)
+            record(cfg.model, backbone=os.path.abspath(path), backbone_fingerprint=fingerprint)
         return resumed
 
     def _check_large_sparse(self, weights: dict[str, SparseWeight], cfg: DictConfig) -> None:
