@@ -76,6 +76,9 @@ class AdapterModelMixin:
     def prepare_for_inference_(self, cfg: DictConfig) -> None:
         super().prepare_for_inference_(cfg)
         materialize_(self)
+        # No gradient is computed any more, but torch 2.13 multiplies by a matrix that requires one in one go, and
+        # by a frozen one batch by batch (LinearAlgebra.cpp, should_fold): decoding took 1.5 times as long.
+        self.requires_grad_(True)
 
 
 def _require_grad(module: nn.Module, args: tuple, output: torch.Tensor) -> torch.Tensor:
