@@ -4,17 +4,20 @@
     python scripts/compare_runs.py checkpoints/a checkpoints/b --json results.json
 
 A run is the SAVE_DIR of train.sh and evaluate.sh. One without a checkpoint is a backbone that was
-evaluated as it is.
+evaluated as it is. Runs whose names differ only in their ending -seedN share a row, with the mean and the
+standard deviation of their scores.
 """
 
 import argparse
 import json
-import os
+import re
+import statistics
 import sys
 from pathlib import Path
 
 import sparse_adapter  # noqa: F401  (safe loading)
 from fairseq.checkpoint_utils import load_checkpoint_to_cpu
+from sparse_adapter.files import write_json
 from sparse_adapter.modules import is_adapter_key
 from tabulate import tabulate
 
@@ -58,6 +61,22 @@ def measure(run: Path) -> dict:
     }
 
 
+def over_seeds(rows: list[dict]) -> list[dict]:
+    """One row for all seeds of a run: means, and the standard deviations of ROUGE as ``rouge1_sd`` and so on."""
+    groups: dict[str, list[dict]] = {}
+    for row in rows:
+        groups.setdefault(re.sub(r"-seed\d+$", "", row["run"]), []).append(row)
+    merged = []
+    for name, group in groups.items():
+        row = {**group[0], "run": name if len(group) > 1 else group[0]["run"], "seeds": len(group)}
+        for field in ("rouge1", "rouge2", "rougeL", "seconds"):
+            row[field] = statistics.mean(r[field] for r in group)
+            if len(group) > 1:
+                row[f"{field}_sd"] = statistics.stdev(r[field] for r in group)
+        merged.append(row)
+    return merged
+
+
 def table(rows: list[dict]) -> str:
     """The rows as people read them."""
 
@@ -66,7 +85,8 @@ def table(rows: list[dict]) -> str:
         if value is None:
             return "-"
         if column.startswith("rouge"):
-            return f"{value:.2f}"
+            spread = row.get(f"{column}_sd")
+            return f"{value:.2f}" if spread is None else f"{value:.2f} ± {spread:.2f}"
         if column in ("adapter_bytes", "optimizer_bytes"):
             return f"{value / 2**10:,.0f}"
         if column == "checkpoint_bytes":
@@ -88,11 +108,9 @@ def main() -> None:
         rows = [measure(run) for run in args.runs]
     except FileNotFoundError as error:
         sys.exit(f"error: {error.filename} is missing: train and evaluate the run first")
-    print(table(rows))
+    print(table(over_seeds(rows)))
     if args.json:
-        temporary = args.json.with_suffix(".tmp")
-        temporary.write_text(json.dumps(rows, indent=1) + "\n")
-        os.replace(temporary, args.json)
+        write_json(args.json, rows)
 
 
 if __name__ == "__main__":

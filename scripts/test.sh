@@ -10,5 +10,8 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/install.sh "[test]"
+# The public implementations that the parity tests compare with; without them these tests are skipped.
+python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[peers]" ||
+    echo "note: the extra 'peers' could not be installed, its tests are skipped" >&2
 export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-PASSIVE}"
 exec python -m pytest "$@"

@@ -45,13 +45,27 @@ run_settings() {
         *_mini) BOTTLENECK="${BOTTLENECK:-64}" MAX_POSITIONS="${MAX_POSITIONS:-512}" ;;
         *) BOTTLENECK="${BOTTLENECK:-512}" MAX_POSITIONS="${MAX_POSITIONS:-1024}" ;;
     esac
-    if [[ "$ADAPTER" == none || -z "$PRUNER" || "$PRUNER" == none || "$SPARSITY" =~ ^0*\.?0*$ ]]; then
+    LORA_RANK="${LORA_RANK:-8}" PREFIX_LENGTH="${PREFIX_LENGTH:-30}" LARGE_SPARSE="${LARGE_SPARSE:-1}"
+    if [[ "$ADAPTER" == none || -z "$PRUNER" || "$PRUNER" == none ||
+        ("$SPARSITY" =~ ^0*\.?0*$ && "$LARGE_SPARSE" == 1) ]]; then
         PRUNER=none
         SPARSITY=0
     fi
 
-    local run="$ADAPTER$BOTTLENECK-$PRUNER$SPARSITY"
-    if [[ "$ADAPTER" == none ]]; then run=full; elif [[ "$PRUNER" == none ]]; then run="$ADAPTER$BOTTLENECK-dense"; fi
+    local size="$BOTTLENECK"
+    case "$ADAPTER" in
+        lora) size="$LORA_RANK" ;;
+        prefix) size="$PREFIX_LENGTH" ;;
+        mam) size="$BOTTLENECK+$PREFIX_LENGTH" ;;
+    esac
+    local run="$ADAPTER$size-$PRUNER$SPARSITY"
+    if [[ "$ADAPTER" == none ]]; then
+        run=full
+    elif [[ "$PRUNER" == none ]]; then
+        run="$ADAPTER$size-dense"
+    elif [[ "$LARGE_SPARSE" != 1 ]]; then
+        run="$ADAPTER$size-${PRUNER}x$LARGE_SPARSE"
+    fi
     SAVE_DIR="${SAVE_DIR:-checkpoints/summarization/$(basename "$DATA")/${ARCH#sparse_adapter_}-$run-seed$SEED}"
 
     if [[ ! -f "$DATA/dict.source.txt" ]]; then

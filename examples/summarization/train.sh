@@ -9,6 +9,8 @@
 #   ADAPTER        adapter family, or none for full fine-tuning (default: houlsby)
 #   PRUNER         random, magnitude, er, snip, grasp; empty or none for dense adapters (default: snip)
 #   SPARSITY       fraction of the adapters' weights to remove, 0 for dense adapters (default: 0.4)
+#   LARGE_SPARSE   k: adapters k times larger at sparsity 1 - 1/k, instead of SPARSITY
+#   LORA_RANK, PREFIX_LENGTH  of these families (default: 8, 30)
 #   PRUNE_BATCHES  training batches that snip and grasp score on (default: 16)
 #   SEED           of initialisation, pruning and data order (default: 1)
 #   SAVE_DIR       (default: checkpoints/summarization/DATA's name/ARCH-ADAPTER-PRUNER-SPARSITY-SEED)
@@ -64,9 +66,16 @@ arguments=(
     --seed "$SEED" --save-dir "$SAVE_DIR" --no-epoch-checkpoints
     --log-format simple --log-interval 10
 )
-if [[ "$ADAPTER" != none ]]; then arguments+=(--adapter-bottleneck "$BOTTLENECK"); fi
+case "+$ADAPTER+" in *+houlsby+* | *+pfeiffer+* | *+parallel+* | *+mam+*) arguments+=(--adapter-bottleneck "$BOTTLENECK") ;; esac
+case "+$ADAPTER+" in *+lora+*) arguments+=(--lora-rank "$LORA_RANK") ;; esac
+case "+$ADAPTER+" in *+prefix+* | *+mam+*) arguments+=(--prefix-length "$PREFIX_LENGTH") ;; esac
 if [[ "$PRUNER" != none ]]; then
-    arguments+=(--pruner "$PRUNER" --sparsity "$SPARSITY" --prune-batches "${PRUNE_BATCHES:-16}")
+    arguments+=(--pruner "$PRUNER" --prune-batches "${PRUNE_BATCHES:-16}")
+    if [[ "$LARGE_SPARSE" == 1 ]]; then
+        arguments+=(--sparsity "$SPARSITY")
+    else
+        arguments+=(--large-sparse "$LARGE_SPARSE")
+    fi
 fi
 if [[ -n "${MAX_UPDATE:-}" ]]; then
     arguments+=(--max-update "$MAX_UPDATE")

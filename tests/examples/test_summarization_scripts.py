@@ -78,7 +78,11 @@ def test_defaults_prune_with_snip_on_the_cpu(run, tmp_path):
         ({"SPARSITY": "0.0"}, "bart_mini-houlsby64-dense-seed1", {"--pruner", "--sparsity", "--prune-batches"}),
         ({"PRUNER": ""}, "bart_mini-houlsby64-dense-seed1", {"--pruner", "--sparsity", "--prune-batches"}),
         ({"ADAPTER": "none"}, "bart_mini-full-seed1", {"--pruner", "--sparsity", "--adapter-bottleneck"}),
-        ({"SEED": "3", "PRUNER": "er", "SPARSITY": ".8"}, "bart_mini-houlsby64-er.8-seed3", set()),
+        ({"SEED": "3", "PRUNER": "er", "SPARSITY": ".8"}, "bart_mini-houlsby64-er.8-seed3", {"--large-sparse"}),
+        ({"LARGE_SPARSE": "4"}, "bart_mini-houlsby64-snipx4-seed1", {"--sparsity"}),
+        ({"ADAPTER": "lora", "LORA_RANK": "4"}, "bart_mini-lora4-snip0.4-seed1", {"--adapter-bottleneck"}),
+        ({"ADAPTER": "prefix"}, "bart_mini-prefix30-snip0.4-seed1", {"--adapter-bottleneck", "--lora-rank"}),
+        ({"ADAPTER": "mam", "PRUNER": "none"}, "bart_mini-mam64+30-dense-seed1", {"--lora-rank", "--sparsity"}),
     ],
 )
 def test_settings_choose_flags_and_folder(run, tmp_path, settings, name, absent):

@@ -1,0 +1,47 @@
+#!/usr/bin/env bash
+# AdapterFusion (Pfeiffer et al. 2021) in two stages: a Pfeiffer adapter for every data set, then attention over
+# all of them, trained on one. Finished parts are skipped, so a relaunch goes on where the last one stopped.
+#
+#   DATASETS   folders written by examples/summarization/prepare.sh, in one dictionary
+#              (default: data-bin/xsum data-bin/quickstart/data)
+#   TARGET     the data set to fuse for (default: the first)
+#   OUT        folder of the runs (default: checkpoints/fusion)
+#   PRUNER, SPARSITY   of the adapters and of the fusion's matrices (default: snip, 0.4)
+#   LR, FUSION_LR, MAX_EPOCH   learning rates of the two stages (default: 4e-3, 1e-3) and epochs (default: 3)
+#
+# Other settings are those of examples/summarization/train.sh and evaluate.sh.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/../summarization/settings.sh"
+read -ra DATASETS <<< "${DATASETS:-data-bin/xsum data-bin/quickstart/data}"
+TARGET="${TARGET:-${DATASETS[0]}}"
+OUT="${OUT:-checkpoints/fusion}"
+export PRUNER="${PRUNER:-snip}" SPARSITY="${SPARSITY:-0.4}" MAX_EPOCH="${MAX_EPOCH:-3}"
+
+train() { # flags; the rest is in the environment
+    if [[ -f "$SAVE_DIR/done" ]]; then return; fi
+    echo "=== training $SAVE_DIR"
+    mkdir -p "$SAVE_DIR"
+    bash examples/summarization/train.sh --adapter-only-checkpoints "$@" > "$SAVE_DIR/train.log" 2>&1 || {
+        tail -n 5 "$SAVE_DIR/train.log" >&2
+        exit 1
+    }
+    touch "$SAVE_DIR/done"
+}
+
+evaluate() {
+    if [[ ! -f "$SAVE_DIR/scores.json" ]]; then DATA="$TARGET" bash examples/summarization/evaluate.sh; fi
+}
+
+files=() runs=()
+for data in "${DATASETS[@]}"; do
+    export SAVE_DIR="$OUT/pfeiffer-$(tr / - <<< "${data#data-bin/}")"
+    DATA="$data" ADAPTER=pfeiffer train
+    files+=("$SAVE_DIR/checkpoint_best.pt")
+    evaluate
+    runs+=("$SAVE_DIR")
+done
+
+export SAVE_DIR="$OUT/fusion"
+DATA="$TARGET" ADAPTER=adapter_fusion LR="${FUSION_LR:-1e-3}" train --fusion-adapters "$(IFS=,; echo "${files[*]}")"
+evaluate
+python scripts/compare_runs.py "${runs[@]}" "$OUT/fusion" --json "$OUT/results.json"

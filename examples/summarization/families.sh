@@ -1,0 +1,48 @@
+#!/usr/bin/env bash
+# Train and evaluate every adapter family, dense and pruned, and Large-Sparse Houlsby; then print one table.
+# Runs that are there already are skipped, so a relaunch goes on where the last one stopped.
+#
+#   DATA         folder written by prepare.sh (default: data-bin/xsum)
+#   OUT          folder of the runs (default: checkpoints/families/DATA's name)
+#   FAMILIES     (default: houlsby pfeiffer parallel lora prefix mam)
+#   PRUNER, SPARSITY   of the pruned runs (default: snip, 0.4)
+#   LARGE        factors k of Large-Sparse (default: 2 3 4)
+#   SEEDS        (default: 1)
+#
+# The settings of train.sh and evaluate.sh hold here too.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/settings.sh"
+export DATA="${DATA:-data-bin/xsum}"
+OUT="${OUT:-checkpoints/families/$(basename "$DATA")}"
+PRUNER="${PRUNER:-snip}" SPARSITY="${SPARSITY:-0.4}"
+runs=()
+
+one() { # name seed, and settings in the environment
+    export SAVE_DIR="$OUT/$1-seed$2" SEED="$2"
+    runs+=("$SAVE_DIR")
+    if [[ -f "$SAVE_DIR/scores.json" ]]; then return; fi
+    echo "=== $SAVE_DIR"
+    mkdir -p "$SAVE_DIR"
+    bash examples/summarization/train.sh --adapter-only-checkpoints > "$SAVE_DIR/train.log" 2>&1 || {
+        tail -n 5 "$SAVE_DIR/train.log" >&2
+        exit 1
+    }
+    bash examples/summarization/evaluate.sh
+}
+
+SAVE_DIR="$OUT/frozen"
+if [[ ! -f "$SAVE_DIR/scores.json" ]]; then
+    SAVE_DIR="$SAVE_DIR" CHECKPOINT="${BACKBONE:-examples/pretraining/bart_mini/model.pt}" \
+        bash examples/summarization/evaluate.sh
+fi
+runs+=("$SAVE_DIR")
+for seed in ${SEEDS:-1}; do
+    for family in ${FAMILIES:-houlsby pfeiffer parallel lora prefix mam}; do
+        ADAPTER="$family" PRUNER=none SPARSITY=0 LARGE_SPARSE=1 one "$family-dense" "$seed"
+        ADAPTER="$family" PRUNER="$PRUNER" SPARSITY="$SPARSITY" LARGE_SPARSE=1 one "$family-$PRUNER$SPARSITY" "$seed"
+    done
+    for k in ${LARGE-2 3 4}; do
+        ADAPTER=houlsby PRUNER="$PRUNER" LARGE_SPARSE="$k" one "houlsby-$PRUNER-large$k" "$seed"
+    done
+done
+python scripts/compare_runs.py "${runs[@]}" --json "$OUT/results.json"
