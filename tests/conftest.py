@@ -9,12 +9,16 @@ import sparse_adapter  # noqa: F401  (registers the architectures)
 import torch
 from fairseq.data import Dictionary
 from fairseq.models import ARCH_CONFIG_REGISTRY, ARCH_MODEL_REGISTRY
+from fairseq.modules import MultiheadAttention
+from omegaconf import OmegaConf
 from sparse_adapter.modules import is_adapter_key, sparse_weights
 from sparse_adapter.pruning import Objective
 from torch import nn
 from torch.nn import functional
 
 torch.set_num_threads(1)  # tensors are tiny: a second thread costs more than it brings, most of all under load
+# What fairseq-generate passes to prepare_for_inference_.
+INFERENCE = OmegaConf.create({"generation": {"beam": 3, "no_beamable_mm": False, "print_alignment": None}})
 SIZES = {"layers": 2, "embed_dim": 32, "ffn_embed_dim": 64, "attention_heads": 4}
 
 
@@ -133,6 +137,53 @@ def randomize(model: nn.Module, std: float = 0.3) -> nn.Module:
     for name, parameter in model.named_parameters():
         if is_adapter_key(name):
             parameter.data += std * torch.randn(parameter.shape, generator=generator)
+    return model
+
+
+def explicit_attention(
+    attention: nn.Module,
+    query: torch.Tensor,
+    memory: torch.Tensor,
+    masked: torch.Tensor | bool = False,
+    change: dict[str, torch.Tensor] | None = None,
+    prefix: tuple[torch.Tensor, torch.Tensor] | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """What attention with a stock module's weights is by definition.
+
+    Args:
+        query, memory: ``(seq_len, batch, dim)``.
+        masked: where not to look, broadcastable to ``(batch, heads, query, memory)``.
+        change: what to add to weights, by the projection: q, k, v or out.
+        prefix: keys and values before those of the memory, ``(prefix_len, dim)``.
+
+    Returns:
+        The output and the attention weights ``(batch, heads, query, prefix + memory)``.
+    """
+
+    def project(x, name):
+        linear = getattr(attention, f"{name}_proj")
+        return x @ (linear.weight + (change or {}).get(name, 0)).T + linear.bias
+
+    def heads(x):  # (seq_len, batch, dim) to (batch, heads, seq_len, dim / heads)
+        return x.unflatten(-1, (attention.num_heads, -1)).permute(1, 2, 0, 3)
+
+    q, k, v = (heads(project(x, name)) for x, name in ((query, "q"), (memory, "k"), (memory, "v")))
+    scores = (q @ k.mT / k.size(-1) ** 0.5).masked_fill(torch.as_tensor(masked), -torch.inf)
+    if prefix is not None:
+        before = [heads(table.unsqueeze(1).expand(-1, query.size(1), -1)) for table in prefix]
+        scores = torch.cat([q @ before[0].mT / k.size(-1) ** 0.5, scores], dim=-1)
+        v = torch.cat([before[1], v], dim=2)
+    weights = scores.softmax(-1)
+    return project((weights @ v).permute(2, 0, 1, 3).flatten(2), "out"), weights
+
+
+def strengthen(model: nn.Module) -> nn.Module:
+    """Give attention weights that are large enough for its softmax to matter."""
+    for module in model.modules():
+        if isinstance(module, MultiheadAttention):
+            for linear in (module.q_proj, module.k_proj, module.v_proj, module.out_proj):
+                nn.init.normal_(linear.weight, std=0.2)
+                nn.init.normal_(linear.bias, std=0.2)
     return model
 
 

@@ -3,7 +3,7 @@
 #
 #   TEXT_DATA    folder with debian_descriptions, squad and xsum (required; see collect_text.py)
 #   WORK         where everything is written (default: data-bin/pretraining)
-#   MAX_UPDATE   length of the training (default: 2700)
+#   MAX_UPDATE   length of the training (default: 7200)
 #   VENV         Python environment (default: .venv)
 #
 # On a GPU, pass fairseq's --fp16 and larger batches: bash pretrain.sh --fp16 --max-tokens 16384
@@ -12,7 +12,7 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 export PATH="$(cd "${VENV:-.venv}" && pwd)/bin:$PATH" OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-PASSIVE}"
 : "${TEXT_DATA:?set TEXT_DATA to the folder with debian_descriptions, squad and xsum}"
 WORK="${WORK:-data-bin/pretraining}"
-MAX_UPDATE="${MAX_UPDATE:-2700}"
+MAX_UPDATE="${MAX_UPDATE:-7200}"
 mkdir -p "$WORK"
 
 if [ ! -f "$WORK/bin/train.bin" ]; then

@@ -20,7 +20,7 @@ PROJECTIONS = {"q": "q_proj", "k": "k_proj", "v": "v_proj", "out": "out_proj"}
 @dataclasses.dataclass(frozen=True)
 class LoraOptions:
     lora_rank: int = option(8, "rank r of LoRA", grows=True)
-    lora_alpha: float = option(16.0, "LoRA adds (alpha / rank) BA")
+    lora_alpha: float = option(16.0, "LoRA adds (alpha / rank) BA; the rank is that after --large-sparse")
     lora_dropout: float = option(0.0, "dropout on the input of LoRA's A")
     lora_sites: str = option("q,v", "projections of every attention that get LoRA: any of q,k,v,out")
 

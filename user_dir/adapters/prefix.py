@@ -91,6 +91,8 @@ class Prefix(Materializable):
 
     def attach(self, layer: nn.Module, site: str) -> None:
         attention = getattr(layer, site)
+        if not (attention.self_attention or attention.encoder_decoder_attention):
+            raise UsageError("prefixes do not fit --cross-self-attention: use another adapter")
         if attention.self_attention:
             attention.register_forward_pre_hook(self._before_self_attention, with_kwargs=True)
         else:
