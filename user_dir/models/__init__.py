@@ -1,3 +1,3 @@
 """Stock fairseq models with adapters; importing a module registers its architectures."""
 
-from . import bart, transformer  # noqa: F401
+from . import bart, bert, roberta, transformer  # noqa: F401

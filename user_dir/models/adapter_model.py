@@ -61,10 +61,14 @@ class AdapterModelMixin:
                 if isinstance(module, nn.Embedding):
                     module.register_forward_hook(_require_grad)
 
+    def complete_state_dict(self, state_dict: dict) -> None:
+        """Give a backbone's dict, in place, what this model has and files of the kind may lack."""
+
     def upgrade_state_dict_named(self, state_dict: dict, name: str) -> None:
         with one_line_errors():
             drop_fused_copies(state_dict)
             refilled = fill_in_backbone(self, state_dict)
+            self.complete_state_dict(state_dict)
             fill_in_versions(self, state_dict)
             fill_in_adapters(self, state_dict)
         super().upgrade_state_dict_named(state_dict, name)

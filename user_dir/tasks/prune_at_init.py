@@ -72,8 +72,17 @@ class PruneAtInitMixin:
         with one_line_errors():
             if cfg.large_sparse != 1:
                 cfg.sparsity = _large_sparsity(cfg)
-            _check_options(cfg)
+            cls.check_options(cfg)
         return super().setup_task(cfg, **kwargs)
+
+    @classmethod
+    def check_options(cls, cfg: DictConfig) -> None:
+        """Refuse what cannot work before anything is read.
+
+        Raises:
+            UsageError: an option is out of range, or two contradict each other.
+        """
+        _check_options(cfg)
 
     def build_model(self, cfg: DictConfig, from_checkpoint: bool = False) -> BaseFairseqModel:
         model = super().build_model(cfg, from_checkpoint)
