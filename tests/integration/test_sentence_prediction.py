@@ -1,0 +1,128 @@
+"""Classification and regression on RoBERTa and BERT, from files in the layout that fairseq published."""
+
+import json
+import random
+import re
+from argparse import Namespace
+from types import SimpleNamespace
+
+import pytest
+import torch
+from fairseq.checkpoint_utils import load_checkpoint_to_cpu
+from fairseq.data import Dictionary, indexed_dataset
+from fairseq.models import ARCH_CONFIG_REGISTRY, ARCH_MODEL_REGISTRY
+from sparse_adapter.modules import is_adapter_key
+
+from .conftest import REPOSITORY, error_line, run, succeed
+
+SIZES = {"encoder_layers": 2, "encoder_embed_dim": 32, "encoder_ffn_embed_dim": 64, "encoder_attention_heads": 4}
+WORDS = [f"{a}{b}" for a in "bdfgklm" for b in "aeio"]
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """Data whose label says whether the pair begins with the same word, and a random RoBERTa of before 2020."""
+    root = tmp_path_factory.mktemp("pairs")
+    dictionary, labels = Dictionary(), Dictionary()
+    for word in WORDS:
+        dictionary.add_symbol(word)
+    for label in ("no", "yes"):
+        labels.add_symbol(label)
+    for name, words in (("input0", dictionary), ("input1", dictionary), ("label", labels)):
+        (root / "data" / name).mkdir(parents=True)
+        words.save(str(root / "data" / name / "dict.txt"))
+    generator = random.Random(1)
+    for split, count in (("train", 96), ("valid", 31)):
+        rows = []
+        for _ in range(count):
+            first, second = (generator.choices(WORDS, k=generator.randint(3, 8)) for _ in range(2))
+            if generator.random() < 0.5:
+                second[0] = first[0]
+            rows.append((" ".join(first), " ".join(second), "yes" if second[0] == first[0] else "no"))
+        for i, (name, words) in enumerate((("input0", dictionary), ("input1", dictionary), ("label", labels))):
+            prefix = str(root / "data" / name / split)
+            builder = indexed_dataset.make_builder(f"{prefix}.bin", impl="mmap", vocab_size=len(words))
+            for row in rows:
+                builder.add_item(words.encode_line(row[i], add_if_not_exist=False))
+            builder.finalize(f"{prefix}.idx")
+        scores = [f"{5 * (row[2] == 'yes') + generator.random():.3f}" for row in rows]
+        (root / "data" / "label" / f"{split}.label").write_text("\n".join(scores) + "\n")
+
+    dictionary.add_symbol("<mask>")
+    args = Namespace(arch="roberta_base", task="masked_lm", criterion="masked_lm", max_positions=512, **SIZES)
+    ARCH_CONFIG_REGISTRY["roberta_base"](args)
+    torch.manual_seed(1)
+    model = ARCH_MODEL_REGISTRY["roberta_base"].build_model(args, SimpleNamespace(source_dictionary=dictionary))
+    old = {
+        re.sub("^encoder", "decoder", key).replace("layernorm_embedding", "emb_layer_norm"): value
+        for key, value in model.state_dict().items()
+        if not key.endswith("version")
+    }
+    history = [{"criterion_name": "", "optimizer_name": "", "lr_scheduler_state": {"best": None}, "num_updates": 9}]
+    extra = {"train_iterator": {"epoch": 1, "iterations_in_epoch": 0}}
+    state = {"args": args, "model": old, "optimizer_history": history, "extra_state": extra}
+    torch.save(state, root / "model.pt")
+    return root
+
+
+def train(folder, save_dir, *extra: str, arch="sparse_adapter_roberta_base", **kwargs):
+    sizes = [word for name, size in SIZES.items() for word in (f"--{name.replace('_', '-')}", str(size))]
+    return run(
+        "fairseq-train",
+        *(str(folder / "data"), "--user-dir", str(REPOSITORY / "user_dir"), "--arch", arch, *sizes),
+        *("--task", "sparse_adapter_sentence_prediction", "--criterion", "sentence_prediction"),
+        *("--num-classes", "2", "--init-token", "0", "--separator-token", "2", "--max-positions", "512"),
+        *("--finetune-from-model", str(folder / "model.pt"), "--adapter-bottleneck", "8", "--dropout", "0"),
+        *("--pruner", "snip", "--sparsity", "0.4", "--optimizer", "adam", "--lr", "0.003", "--batch-size", "16"),
+        *("--max-update", "6", "--cpu", "--num-workers", "0", "--log-format", "simple", "--log-interval", "1"),
+        *("--required-batch-size-multiple", "1", "--save-dir", str(save_dir), *extra),
+        **kwargs,
+    )
+
+
+@pytest.mark.parametrize("arch", ["sparse_adapter_roberta_base", "sparse_adapter_bert_base"])
+def test_a_published_file_starts_a_run(folder, tmp_path, arch):
+    """BERT's segment embeddings are not in the file: what is not in it is refused, and nothing is left out silently."""
+    result = train(folder, tmp_path / "run", "--adapter-only-checkpoints", arch=arch)
+    if arch == "sparse_adapter_bert_base":
+        assert "encoder.segment_embeddings.weight" in error_line(result)
+        return
+    out = succeed(result)
+    assert re.search(r"valid on 'valid' subset \| loss \S+ .*acc \S+ .*f1 \S+ .*mcc", out), out[-3000:]
+    saved = load_checkpoint_to_cpu(str(tmp_path / "run" / "checkpoint_last.pt"))["model"]
+    heads = {key for key in saved if not is_adapter_key(key)}
+    head = "classification_heads.sentence_classification_head"
+    assert heads == {f"{head}.{layer}.{kind}" for layer in ("dense", "out_proj") for kind in ("weight", "bias")}
+    report = json.loads((tmp_path / "run" / "sparsity.json").read_text())
+    assert report["matrix_total"] == {"kept": round(0.6 * 2048), "total": 2048, "density": round(0.6 * 2048) / 2048}
+    assert report["trained"]["others"] == 32 * 32 + 32 + 2 * 32 + 2
+
+
+def test_validation_and_resume(folder, tmp_path):
+    options = ["--adapter-only-checkpoints", "--adapter", "mam", "--prefix-length", "3"]
+    succeed(train(folder, tmp_path / "straight", *options))
+    succeed(train(folder, tmp_path / "resumed", *options, "--max-update", "3"))
+    succeed(train(folder, tmp_path / "resumed", *options))
+    straight, resumed = (
+        load_checkpoint_to_cpu(str(tmp_path / name / "checkpoint_last.pt"))["model"] for name in ("straight", "resumed")
+    )
+    assert all(torch.equal(value, straight[key]) for key, value in resumed.items())
+    out = succeed(
+        run(
+            "fairseq-validate",
+            *(str(folder / "data"), "--user-dir", str(REPOSITORY / "user_dir"), "--cpu", "--num-workers", "0"),
+            *("--task", "sparse_adapter_sentence_prediction", "--criterion", "sentence_prediction"),
+            *("--num-classes", "2", "--init-token", "0", "--separator-token", "2", "--batch-size", "16"),
+            *("--path", str(tmp_path / "straight" / "checkpoint_last.pt")),
+        )
+    )
+    assert "acc" in out and "mcc" in out
+
+
+def test_regression_reports_pearson(folder, tmp_path):
+    out = succeed(train(folder, tmp_path / "run", "--regression-target", "--num-classes", "1"))
+    assert re.search(r"valid on 'valid' subset .*pearson -?\d", out)
+
+
+def test_missing_number_of_classes_is_one_line(folder, tmp_path):
+    assert "--num-classes" in error_line(train(folder, tmp_path / "run", "--num-classes", "-1"))
