@@ -12,7 +12,7 @@ from pathlib import Path
 from fairseq.dataclass.utils import overwrite_args_by_name
 from omegaconf import OmegaConf
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file, save
 from torch import Tensor
 
 from ..errors import UsageError, one_line_errors
@@ -47,7 +47,8 @@ def write_adapter_file(path: Path, tensors: dict[str, Tensor], model: dict, task
     """
     config = {"format": FORMAT, "summary": summary, "model": model, "task": task}
     with written_at_once(path) as temporary:
-        save_file({key: value.contiguous() for key, value in tensors.items()}, temporary)
+        # Not save_file, which lets nobody but the owner read the file.
+        temporary.write_bytes(save({key: value.contiguous() for key, value in tensors.items()}))
         write_json(path.with_suffix(".json"), config)
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
+from ..adapters.sites import SITES
 from ..checkpoint.rebuild import model_arguments, rebuild_adapters
 from ..errors import UsageError
 from ..files import write_json, written_at_once
@@ -113,4 +114,5 @@ def plot_density(report: dict, path: Path) -> None:
 
 
 def _columns(report: dict) -> list[tuple[str, str]]:
-    return list(dict.fromkeys((row["family"], row["site"]) for row in report["matrices"]))
+    columns = dict.fromkeys((row["family"], row["site"]) for row in report["matrices"])
+    return sorted(columns, key=lambda column: (column[0], SITES.index(column[1])))
