@@ -16,7 +16,6 @@ import argparse
 import copy
 import ctypes
 import io
-import json
 import logging
 import os
 import platform
@@ -45,10 +44,11 @@ from fairseq.data import Dictionary  # noqa: E402
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf  # noqa: E402
 from fairseq.trainer import Trainer  # noqa: E402
 from tabulate import tabulate  # noqa: E402
-from torch import Tensor, nn  # noqa: E402
+from torch import nn  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
 import user_dir  # noqa: E402, F401  (registers the task and the model)
+from user_dir.files import write_json  # noqa: E402
 from user_dir.modules import is_adapter_key, sparse_weights  # noqa: E402
 from user_dir.pruning import PRUNERS, DegenerateScores, Objective, prune  # noqa: E402
 from user_dir.tasks.scoring import untouched  # noqa: E402
@@ -358,12 +358,6 @@ def format_tables(report: dict) -> str:
     if unrest > 0.1:
         parts.append(f"The machine was busy (medians up to {unrest:.0%} above minima): trust ratios within rounds.")
     return "\n\n".join(parts)
-
-
-def write_json(path: Path, data: dict) -> None:
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")
-    os.replace(temporary, path)
 
 
 def _synchronize() -> None:

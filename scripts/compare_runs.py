@@ -47,7 +47,8 @@ def measure(run: Path) -> dict:
         return {**row, "trained": 0, "adapter_bytes": 0, "optimizer_bytes": 0, "checkpoint_bytes": None, "seconds": 0}
     state = load_checkpoint_to_cpu(str(checkpoint))
     adapter = {key: value for key, value in state["model"].items() if is_adapter_key(key)}
-    slots = [t for slot in state["last_optimizer_state"]["state"].values() for t in slot.values() if hasattr(t, "numel")]
+    optimizer = state["last_optimizer_state"]["state"].values()
+    slots = [tensor for slot in optimizer for tensor in slot.values() if hasattr(tensor, "numel")]
     report = json.loads((run / "sparsity.json").read_text())
     return {
         **row,

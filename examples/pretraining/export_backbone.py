@@ -5,13 +5,13 @@
 """
 
 import argparse
-import os
 from pathlib import Path
 
 import sparse_adapter  # noqa: F401  (safe loading)
 import torch
 from fairseq.checkpoint_utils import load_checkpoint_to_cpu
 from omegaconf import OmegaConf
+from sparse_adapter.files import written_at_once
 
 # What only the machine that trained it needs to know; fairseq fills in defaults.
 MODEL_ARGUMENTS = (
@@ -51,9 +51,8 @@ def main() -> None:
         "optimizer_history": [{**history, "lr_scheduler_state": {"best": None}}],
         "extra_state": {"train_iterator": {"epoch": 1, "iterations_in_epoch": 0}, "val_loss": None},
     }
-    temporary = args.out.with_suffix(".tmp")
-    torch.save(published, temporary)
-    os.replace(temporary, args.out)
+    with written_at_once(args.out) as temporary:
+        torch.save(published, temporary)
     print(f"{args.out}: {sum(v.numel() for v in set(model.values()))} weights, {args.out.stat().st_size} bytes")
 
 
