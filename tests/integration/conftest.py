@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+from fairseq.data import Dictionary, indexed_dataset
 
 REPOSITORY = Path(__file__).parents[2]
 BIN = Path(sys.executable).parent
@@ -74,6 +75,37 @@ def write_corpus(folder: Path, split: str, count: int, seed: int) -> None:
             line = generator.choices(words, k=generator.randint(4, 20))
             source.write(" ".join(line) + "\n")
             target.write(" ".join(line[:4]) + "\n")
+
+
+def write_pairs(data: Path) -> Dictionary:
+    """Pairs of sentences as sentence prediction reads them; the label says whether they begin with the same word."""
+    words = [f"{a}{b}" for a in "bdfgklm" for b in "aeio"]
+    dictionary, labels = Dictionary(), Dictionary()
+    for word in words:
+        dictionary.add_symbol(word)
+    for label in ("no", "yes"):
+        labels.add_symbol(label)
+    dictionaries = {"input0": dictionary, "input1": dictionary, "label": labels}
+    for name, symbols in dictionaries.items():
+        (data / name).mkdir(parents=True)
+        symbols.save(str(data / name / "dict.txt"))
+    generator = random.Random(1)
+    for split, count in (("train", 96), ("valid", 31)):
+        rows = []
+        for _ in range(count):
+            first, second = (generator.choices(words, k=generator.randint(3, 8)) for _ in range(2))
+            if generator.random() < 0.5:
+                second[0] = first[0]
+            rows.append((" ".join(first), " ".join(second), "yes" if second[0] == first[0] else "no"))
+        for i, (name, symbols) in enumerate(dictionaries.items()):
+            prefix = str(data / name / split)
+            builder = indexed_dataset.make_builder(f"{prefix}.bin", impl="mmap", vocab_size=len(symbols))
+            for row in rows:
+                builder.add_item(symbols.encode_line(row[i], add_if_not_exist=False))
+            builder.finalize(f"{prefix}.idx")
+        scores = [f"{5 * (row[2] == 'yes') + generator.random():.3f}" for row in rows]
+        (data / "label" / f"{split}.label").write_text("\n".join(scores) + "\n")
+    return dictionary
 
 
 @pytest.fixture(scope="session")

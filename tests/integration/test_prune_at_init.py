@@ -31,8 +31,10 @@ def test_log_and_report_agree_on_what_is_trained(project, tmp_path, pruner):
     report = json.loads((tmp_path / "sparsity.json").read_text())
     assert report["matrix_total"]["kept"] == round(0.4 * report["matrix_total"]["total"])
     trained = int(re.search(r"num\. trained: ([\d,]+)", output)[1].replace(",", ""))
-    assert trained == report["trained"]["total"] == sum(
-        report["trained"][kind] for kind in ("matrices", "biases", "layer_norms", "others")
+    assert (
+        trained
+        == report["trained"]["total"]
+        == sum(report["trained"][kind] for kind in ("matrices", "biases", "layer_norms", "others"))
     )
     state = model_of(tmp_path / "checkpoint_last.pt")
     saved = sum(v.numel() for k, v in state.items() if ".sparse_adapter." in k and k.endswith(".values"))

@@ -1,7 +1,6 @@
 """Classification and regression on RoBERTa and BERT, from files in the layout that fairseq published."""
 
 import json
-import random
 import re
 from argparse import Namespace
 from types import SimpleNamespace
@@ -9,45 +8,19 @@ from types import SimpleNamespace
 import pytest
 import torch
 from fairseq.checkpoint_utils import load_checkpoint_to_cpu
-from fairseq.data import Dictionary, indexed_dataset
 from fairseq.models import ARCH_CONFIG_REGISTRY, ARCH_MODEL_REGISTRY
 from sparse_adapter.modules import is_adapter_key
 
-from .conftest import REPOSITORY, error_line, run, succeed
+from .conftest import REPOSITORY, error_line, run, succeed, write_pairs
 
 SIZES = {"encoder_layers": 2, "encoder_embed_dim": 32, "encoder_ffn_embed_dim": 64, "encoder_attention_heads": 4}
-WORDS = [f"{a}{b}" for a in "bdfgklm" for b in "aeio"]
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     """Data whose label says whether the pair begins with the same word, and a random RoBERTa of before 2020."""
     root = tmp_path_factory.mktemp("pairs")
-    dictionary, labels = Dictionary(), Dictionary()
-    for word in WORDS:
-        dictionary.add_symbol(word)
-    for label in ("no", "yes"):
-        labels.add_symbol(label)
-    for name, words in (("input0", dictionary), ("input1", dictionary), ("label", labels)):
-        (root / "data" / name).mkdir(parents=True)
-        words.save(str(root / "data" / name / "dict.txt"))
-    generator = random.Random(1)
-    for split, count in (("train", 96), ("valid", 31)):
-        rows = []
-        for _ in range(count):
-            first, second = (generator.choices(WORDS, k=generator.randint(3, 8)) for _ in range(2))
-            if generator.random() < 0.5:
-                second[0] = first[0]
-            rows.append((" ".join(first), " ".join(second), "yes" if second[0] == first[0] else "no"))
-        for i, (name, words) in enumerate((("input0", dictionary), ("input1", dictionary), ("label", labels))):
-            prefix = str(root / "data" / name / split)
-            builder = indexed_dataset.make_builder(f"{prefix}.bin", impl="mmap", vocab_size=len(words))
-            for row in rows:
-                builder.add_item(words.encode_line(row[i], add_if_not_exist=False))
-            builder.finalize(f"{prefix}.idx")
-        scores = [f"{5 * (row[2] == 'yes') + generator.random():.3f}" for row in rows]
-        (root / "data" / "label" / f"{split}.label").write_text("\n".join(scores) + "\n")
-
+    dictionary = write_pairs(root / "data")
     dictionary.add_symbol("<mask>")
     args = Namespace(arch="roberta_base", task="masked_lm", criterion="masked_lm", max_positions=512, **SIZES)
     ARCH_CONFIG_REGISTRY["roberta_base"](args)
