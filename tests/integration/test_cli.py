@@ -129,6 +129,20 @@ def test_the_average_of_one_run(project, checkpoints, tmp_path):
     assert len(hypotheses(project.generate(tmp_path / "average.pt"))) == 20
 
 
+def test_a_backbone_with_a_row_more_for_the_mask(project, tmp_path):
+    """As bart.large has it, and the data's dictionary has not."""
+    state = torch.load(project.backbone, weights_only=False)
+    for key in ("encoder.embed_tokens.weight", "decoder.embed_tokens.weight", "decoder.output_projection.weight"):
+        state["model"][key] = torch.cat([state["model"][key], torch.ones(1, 32)])
+    torch.save(state, tmp_path / "masked.pt")
+    backbone = ["--finetune-from-model", str(tmp_path / "masked.pt"), "--max-update", "1"]
+    succeed(project.train(tmp_path / "run", *RUNS["houlsby"], *backbone))
+    file = tmp_path / "adapter.safetensors"
+    succeed(cli("extract", tmp_path / "run" / "checkpoint_last.pt", file))
+    assert "complete" in succeed(cli("check", file))
+    assert "complete" in succeed(cli("check", file, "--backbone", tmp_path / "masked.pt"))
+
+
 def test_what_cannot_work_is_refused_in_one_line(project, checkpoints, tmp_path):
     out = tmp_path / "out.pt"
     assert "different tensors" in error_line(cli("average", checkpoints["houlsby"], checkpoints["lora"], out))

@@ -17,8 +17,10 @@ ALLOWED = {
     "checkpoint": {"modules", "files", "errors"},
     "adapters": {"checkpoint", "modules", "errors"},
     "models": {"adapters", "checkpoint", "modules", "errors"},
-    "tasks": {"adapters", "pruning", "checkpoint", "modules", "files", "errors"},
-    "cli": {"tasks", "models", "adapters", "pruning", "checkpoint", "modules", "files", "errors"},
+    "squad": {"errors"},
+    "tasks": {"squad", "adapters", "pruning", "checkpoint", "modules", "files", "errors"},
+    "convert": {"models", "checkpoint", "modules", "files", "errors"},
+    "cli": {"convert", "tasks", "models", "adapters", "pruning", "checkpoint", "modules", "files", "errors"},
 }
 SINGLE_FILES = {"errors", "files"}
 

@@ -45,6 +45,7 @@ class AdapterOptions:
     )
     backbone: str = option("", "file of the backbone; override it where the file was moved", flag=False)
     backbone_fingerprint: str = option("", "SHA-256 of the backbone's weights", flag=False)
+    backbone_vocabulary: str = option("", "sizes of the source and target dictionaries in training", flag=False)
 
     def __post_init__(self):
         if self.large_sparse < 1:

@@ -10,7 +10,6 @@ from torch import nn
 
 from ..errors import UsageError
 from ..modules import ADAPTER, is_adapter_key
-from .start import read_state
 
 
 class UnnamedDictionary(Dictionary):
@@ -67,11 +66,12 @@ def rebuild(state: dict) -> nn.Module:
     """
     args = model_arguments(state)
     weights = dict(state["model"])
-    if not any(key.endswith("embed_tokens.weight") for key in weights):
-        backbone = read_state(args.backbone)["model"] if args.backbone else {}
-        sizes = _dictionary_sizes(backbone)
-    else:
+    if any(key.endswith("embed_tokens.weight") for key in weights):
         sizes = _dictionary_sizes(weights)
+    elif getattr(args, "backbone_vocabulary", ""):
+        sizes = [int(size) for size in args.backbone_vocabulary.split()]
+    else:
+        raise UsageError("the checkpoint holds adapters only and does not say how large its dictionaries are")
     model = build_model(args, *sizes)
     model.load_state_dict(weights, strict=True, model_cfg=args)
     return model

@@ -1,4 +1,4 @@
-"""The command ``sparse-adapter``: look at, share, merge, average and check what was trained."""
+"""The command ``sparse-adapter``: look at, share, merge, average and check what was trained; convert models."""
 
 import argparse
 import logging
@@ -6,9 +6,16 @@ import os
 import sys
 
 from ..errors import one_line_errors
-from . import average, check, extract, info, merge
+from . import average, check, convert, extract, info, merge
 
-COMMANDS = {"info": info, "extract": extract, "merge": merge, "average": average, "check": check}
+COMMANDS = {
+    "info": info,
+    "extract": extract,
+    "merge": merge,
+    "average": average,
+    "check": check,
+    "convert": convert,
+}
 
 
 def parser() -> argparse.ArgumentParser:

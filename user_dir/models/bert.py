@@ -48,11 +48,16 @@ class SparseAdapterBertModel(SparseAdapterRobertaModel):
         super().__init__(args, BertEncoder(args, encoder.dictionary))  # RobertaModel builds RoBERTa's, whatever we are
 
     def complete_state_dict(self, state_dict: dict) -> None:
+        own = {f"classification_heads.{key}": value for key, value in self.classification_heads.state_dict().items()}
         for key in [key for key in state_dict if key.startswith(POOLER)]:
-            value, name = state_dict.pop(key), key.removeprefix("pooler.")
-            for head, module in self.classification_heads.items():
-                if module.get_parameter(name).shape == value.shape:
-                    state_dict.setdefault(f"classification_heads.{head}.{name}", value)
+            pooler = state_dict.pop(key)
+            name = key.removeprefix("pooler.")
+            for head_key, value in own.items():
+                if head_key.endswith(f".{name}") and value.shape == pooler.shape:
+                    state_dict.setdefault(head_key, pooler)
+        # fairseq takes a head of which a part is there for a head that is there.
+        for key, value in own.items():
+            state_dict.setdefault(key, value)
         super().complete_state_dict(state_dict)
 
 

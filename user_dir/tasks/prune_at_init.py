@@ -148,6 +148,8 @@ class PruneAtInitMixin:
         if cfg.ema.store_ema and model.adapter_only:
             raise UsageError("--store-ema keeps a copy of the whole model: use it without --adapter-only-checkpoints")
         resumed = has_adapters(state["model"])
+        # A backbone may have a row for <mask> that the data's dictionary has not, so the file does not say it.
+        record(cfg.model, backbone_vocabulary=f"{len(self.source_dictionary)} {len(self.target_dictionary)}")
         if resumed and state.get("cfg"):
             trained_with = state["cfg"].model
             backbone, fingerprint = (getattr(trained_with, key, "") for key in ("backbone", "backbone_fingerprint"))

@@ -36,6 +36,13 @@ class SparseAdapterSentencePredictionTask(PruneAtInitMixin, SentencePredictionTa
         if cfg.num_classes < 1:
             raise UsageError("--num-classes is missing: the number of labels, or 1 with --regression-target")
 
+    def load_dataset(self, split: str, combine: bool = False, **kwargs):
+        """Shuffled as in fairseq, and batched by length, up to 8 tokens: less padding, and shorter epochs."""
+        dataset = super().load_dataset(split, combine, **kwargs)
+        if not self.cfg.no_shuffle:
+            dataset.sort_order.append(dataset.sizes[0] // 8)
+        return dataset
+
     def valid_step(self, sample: dict, model: BaseFairseqModel, criterion):
         head = model.classification_heads[self.cfg.classification_head_name]
         seen: list[Tensor] = []

@@ -1,0 +1,155 @@
+#!/usr/bin/env python3
+"""Predict the dev sets of a GLUE task with a trained model, and score the predictions over the whole set.
+
+Writes ``predictions.tsv`` (index, prediction and label, in the order of the dev file) and ``scores.json``.
+``evaluate.sh`` documents the settings.
+"""
+
+import argparse
+import json
+import logging
+import sys
+from pathlib import Path
+
+logging.disable(logging.INFO)
+
+import numpy as np  # noqa: E402
+import sparse_adapter  # noqa: E402, F401  (registers tasks and models; safe loading)
+import torch  # noqa: E402
+from fairseq import checkpoint_utils, tasks, utils  # noqa: E402
+from glue_tasks import TASKS  # noqa: E402
+from scipy.stats import pearsonr, spearmanr  # noqa: E402
+from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef  # noqa: E402
+from sparse_adapter.errors import UsageError, one_line_errors  # noqa: E402
+from sparse_adapter.files import write_json, written_at_once  # noqa: E402
+from sparse_adapter.modules import materialize_  # noqa: E402
+from tabulate import tabulate  # noqa: E402
+from tqdm import tqdm  # noqa: E402
+
+
+def correlation(function, predictions: np.ndarray, labels: np.ndarray) -> float:
+    """0 where one of the two is constant, for which there is none."""
+    if np.ptp(predictions) == 0 or np.ptp(labels) == 0:
+        return 0.0
+    return function(predictions, labels).statistic
+
+
+METRICS = {
+    "accuracy": lambda predictions, labels: accuracy_score(labels, predictions),
+    "f1": lambda predictions, labels: f1_score(labels, predictions, pos_label=1, zero_division=0),
+    "matthews": lambda predictions, labels: matthews_corrcoef(labels, predictions),
+    "pearson": lambda predictions, labels: correlation(pearsonr, predictions, labels),
+    "spearman": lambda predictions, labels: correlation(spearmanr, predictions, labels),
+}
+
+
+def score(metrics: tuple[str, ...], predictions: np.ndarray, labels: np.ndarray) -> dict[str, float]:
+    """Each metric x 100. Classes are numbers; F1 is that of class 1."""
+    return {name: round(100 * float(METRICS[name](predictions, labels)), 4) for name in metrics}
+
+
+def load(checkpoint: Path, data: Path, settings: dict, backbone: Path | None):
+    """The model, ready for inference, and its task.
+
+    Raises:
+        UsageError: the checkpoint is of another task.
+    """
+    overrides = {"backbone": str(backbone)} if backbone else {}
+    cfg = checkpoint_utils.load_checkpoint_to_cpu(str(checkpoint), overrides).get("cfg")
+    if cfg is None or "regression_target" not in (cfg.task or {}):
+        raise UsageError(f"CHECKPOINT {checkpoint} is not of sentence prediction: train.sh writes one")
+    cfg.task.data = str(data)  # adapter files do not say where they were trained
+    task = tasks.setup_task(cfg.task)
+    classes, regression = settings["num_classes"], not TASKS[settings["task"]].labels
+    if (task.cfg.num_classes, task.cfg.regression_target) != (classes, regression):
+        raise UsageError(
+            f"CHECKPOINT {checkpoint} predicts {_kind(task.cfg.num_classes, task.cfg.regression_target)} and "
+            f"{settings['task']} has {_kind(classes, regression)}: it was trained on another task"
+        )
+    (model,), *_ = checkpoint_utils.load_model_ensemble_and_task([str(checkpoint)], overrides, task)
+    materialize_(model)
+    return model.eval(), task
+
+
+def _kind(classes: int, regression: bool) -> str:
+    return "a score" if regression else f"{classes} classes"
+
+
+@torch.no_grad()
+def predict(model, task, subset: str, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
+    """What the head says of each example, ``(n, classes)``, and the labels ``(n,)``, in the order of the file."""
+    dataset = task.load_dataset(subset)
+    batches = task.get_batch_iterator(
+        dataset=dataset,
+        max_sentences=batch_size,
+        max_positions=utils.resolve_max_positions(task.max_positions(), model.max_positions()),
+        required_batch_size_multiple=1,
+    ).next_epoch_itr(shuffle=False)
+    outputs, labels = [None] * len(dataset), [None] * len(dataset)
+    device = next(model.parameters()).device
+    for sample in tqdm(batches, subset, mininterval=1):
+        sample = utils.move_to_cuda(sample) if device.type == "cuda" else sample
+        logits, _ = model(
+            **sample["net_input"], features_only=True, classification_head_name=task.cfg.classification_head_name
+        )
+        targets = sample["target"].view(-1)
+        for i, output, label in zip(sample["id"].tolist(), logits.float().tolist(), targets.tolist(), strict=True):
+            outputs[i], labels[i] = output, label
+    return np.array(outputs), np.array(labels)
+
+
+def write_predictions(path: Path, predictions: list[str], labels: list[str]) -> None:
+    rows = [
+        "index\tprediction\tlabel",
+        *(f"{i}\t{p}\t{t}" for i, (p, t) in enumerate(zip(predictions, labels, strict=True))),
+    ]
+    with written_at_once(path) as temporary:
+        temporary.write_text("\n".join(rows) + "\n", encoding="utf-8", newline="\n")
+
+
+def evaluate(args: argparse.Namespace) -> dict:
+    """Predict and score every dev set; returns what ``scores.json`` holds."""
+    record = json.loads((args.data / "prepare.json").read_text(encoding="utf-8"))
+    settings = record["settings"]
+    name, task_of_glue = settings["task"], TASKS[settings["task"]]
+    model, task = load(args.checkpoint, args.data, settings, args.backbone)
+    if torch.cuda.is_available() and not args.cpu:
+        model.cuda()
+    scores = {"task": name, "metric": task_of_glue.metrics[0]}
+    for subset, stem in task_of_glue.dev.items():
+        outputs, labels = predict(model, task, subset, args.batch_size)
+        suffix = "" if subset == "valid" else stem.removeprefix("dev_")
+        if task_of_glue.regression:
+            predictions = outputs[:, 0]
+            shown = [[f"{value:.4f}" for value in predictions], [f"{value:g}" for value in labels]]
+        else:
+            predictions = outputs.argmax(axis=1)
+            shown = [[task_of_glue.labels[i] for i in values] for values in (predictions, labels)]
+        found = score(task_of_glue.metrics, predictions, labels)
+        if subset == "valid":
+            scores["value"] = found[scores["metric"]]
+        scores |= {"_".join(filter(None, (key, suffix))): value for key, value in (found | {"n": len(labels)}).items()}
+        write_predictions(args.save_dir / f"{'-'.join(filter(None, ('predictions', suffix)))}.tsv", *shown)
+    write_json(args.save_dir / "scores.json", scores)
+    return scores
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder written by prepare.sh")
+    parser.add_argument("--checkpoint", type=Path, required=True, help="a whole or adapter-only checkpoint")
+    parser.add_argument("--save-dir", type=Path, required=True, help="folder for predictions.tsv and scores.json")
+    parser.add_argument("--backbone", type=Path, help="where the adapters' backbone is (default: as in training)")
+    parser.add_argument("--batch-size", type=int, default=64, help="examples of a batch (default: 64)")
+    parser.add_argument("--cpu", action="store_true", help="also where there is a GPU")
+    args = parser.parse_args(argv)
+    with one_line_errors():
+        try:
+            scores = evaluate(args)
+        except OSError as error:
+            raise UsageError(str(error)) from error
+    print(tabulate([scores], headers="keys", floatfmt=".2f", tablefmt="github"))
+
+
+if __name__ == "__main__":
+    sys.exit(main())

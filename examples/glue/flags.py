@@ -1,0 +1,85 @@
+#!/usr/bin/env python3
+"""Print the flags of fairseq-train that the data, the backbone and the machine settle, one word a line.
+
+The architecture is that of the backbone, base with the backbone's sizes; classes and special tokens are the data's;
+without a GPU there is --cpu.
+"""
+
+import argparse
+import filecmp
+import json
+import logging
+import sys
+from pathlib import Path
+
+logging.disable(logging.INFO)
+
+import sparse_adapter  # noqa: E402, F401  (safe loading)
+import torch  # noqa: E402
+from sparse_adapter.checkpoint.start import read_state  # noqa: E402
+from sparse_adapter.errors import UsageError, one_line_errors  # noqa: E402
+
+SIZES = ("encoder_layers", "encoder_embed_dim", "encoder_ffn_embed_dim", "encoder_attention_heads")
+
+
+def backbone_flags(path: Path) -> dict[str, object]:
+    """Architecture, sizes and positions of RoBERTa or BERT.
+
+    Raises:
+        UsageError: the file is of another kind.
+    """
+    if not path.is_file():
+        raise UsageError(f"BACKBONE {path}: there is no such file; sparse-adapter convert writes it")
+    state = read_state(str(path))
+    config = state["args"] if state.get("args") is not None else state["cfg"]["model"]
+    values = vars(config) if hasattr(config, "__dict__") and "_metadata" not in vars(config) else config
+    missing = [name for name in SIZES if values.get(name) is None]
+    positions = [v for k, v in state["model"].items() if k.endswith("sentence_encoder.embed_positions.weight")]
+    if missing or not positions:
+        raise UsageError(
+            f"BACKBONE {path} is neither RoBERTa nor BERT: {(missing or ['embed_positions'])[0]} is missing"
+        )
+    kind = "bert" if "encoder.segment_embeddings.weight" in state["model"] else "roberta"
+    sizes = {f"--{name.replace('_', '-')}": values[name] for name in SIZES}
+    # The first two positions are padding's and none's.
+    return {"--arch": f"sparse_adapter_{kind}_base", **sizes, "--max-positions": positions[0].size(0) - 2}
+
+
+def data_flags(data: Path) -> dict[str, object]:
+    """Classes, special tokens and dev sets."""
+    record = json.loads((data / "prepare.json").read_text(encoding="utf-8"))
+    settings = record["settings"]
+    flags = {"--num-classes": settings["num_classes"], "--init-token": settings["init_token"]}
+    if settings["separator"] is not None:
+        flags["--separator-token"] = settings["separator"]
+    if not (data / "label" / "dict.txt").is_file():
+        flags["--regression-target"] = None
+    return flags | {"--valid-subset": ",".join(name for name in record["sets"] if name != "train")}
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="folder written by prepare.sh")
+    parser.add_argument("--backbone", type=Path, required=True, help="model.pt, with dict.txt beside it")
+    args = parser.parse_args(argv)
+    with one_line_errors():
+        flags = backbone_flags(args.backbone) | data_flags(args.data)
+        dictionary = args.backbone.with_name("dict.txt")
+        if dictionary.is_file() and not filecmp.cmp(dictionary, args.data / "input0" / "dict.txt", shallow=False):
+            raise UsageError(
+                f"DATA {args.data} was prepared with another dictionary than {dictionary}: prepare it again"
+            )
+        length = json.loads((args.data / "prepare.json").read_text(encoding="utf-8"))["settings"]["max_length"]
+        if length > flags["--max-positions"]:
+            raise UsageError(
+                f"DATA {args.data} has examples of up to {length} tokens and {args.backbone} has "
+                f"{flags['--max-positions']} positions: prepare it with a smaller MAX_LENGTH"
+            )
+    if not torch.cuda.is_available():
+        flags["--cpu"] = None
+    for flag, value in flags.items():
+        print(flag, *([] if value is None else [value]), sep="\n")
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,174 @@
+"""The nine tasks of GLUE in their original TSV layout: columns, labels, metrics."""
+
+import difflib
+import gzip
+import math
+import zlib
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import NamedTuple
+
+
+class DataError(ValueError):
+    """The input cannot be used. The message names the file and the line, and says what to do."""
+
+
+class Example(NamedTuple):
+    texts: tuple[str, ...]  # one sentence, or two
+    label: str
+    where: str  # file and line, for messages
+
+
+@dataclass(frozen=True)
+class Task:
+    """One task.
+
+    Args:
+        folder: where it lies in GLUE_DIR.
+        texts: columns of the sentences, by their name in the header or, where there is none, by number.
+        label: column of the label, likewise.
+        labels: what a label can be, in the order of the classes; empty where it is a score from 0 to 5.
+        metrics: what is reported, the first being the task's own.
+        dev: the dev files and the names that fairseq gives the sets.
+        columns: how many there are where no header says so.
+        broken_rows: whether the published training file has rows that lack columns, which everyone leaves out.
+    """
+
+    folder: str
+    texts: tuple[str | int, ...]
+    label: str | int
+    labels: tuple[str, ...]
+    metrics: tuple[str, ...] = ("accuracy",)
+    dev: dict[str, str] = field(default_factory=lambda: {"valid": "dev"})
+    columns: int | None = None
+    broken_rows: bool = False
+
+    @property
+    def regression(self) -> bool:
+        return not self.labels
+
+
+NLI = ("entailment", "not_entailment")
+PAIR = ("sentence1", "sentence2")
+TASKS = {
+    "cola": Task("CoLA", (3,), 1, ("0", "1"), metrics=("matthews",), columns=4),
+    "mrpc": Task("MRPC", ("#1 String", "#2 String"), "Quality", ("0", "1"), metrics=("accuracy", "f1")),
+    "sts-b": Task("STS-B", PAIR, "score", (), metrics=("pearson", "spearman")),
+    "rte": Task("RTE", PAIR, "label", NLI),
+    "sst-2": Task("SST-2", ("sentence",), "label", ("0", "1")),
+    "qnli": Task("QNLI", ("question", "sentence"), "label", NLI),
+    "qqp": Task(
+        "QQP",
+        ("question1", "question2"),
+        "is_duplicate",
+        ("0", "1"),
+        metrics=("accuracy", "f1"),
+        broken_rows=True,
+    ),
+    "mnli": Task(
+        "MNLI",
+        PAIR,
+        "gold_label",
+        ("contradiction", "entailment", "neutral"),
+        dev={"valid": "dev_matched", "valid1": "dev_mismatched"},
+    ),
+    "wnli": Task("WNLI", PAIR, "label", ("0", "1")),
+}
+
+
+def find_task(name: str) -> Task:
+    """The task of that name.
+
+    Raises:
+        DataError: there is none; the message suggests the nearest.
+    """
+    if name in TASKS:
+        return TASKS[name]
+    near = difflib.get_close_matches(name.lower(), TASKS, n=1, cutoff=0.4)
+    hint = f"did you mean {near[0]}? " if near else ""
+    raise DataError(f"TASK {name}: there is no such task; {hint}It is one of {', '.join(TASKS)}")
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a UTF-8 file, with or without byte order mark, or of ``path.gz`` where only that is there.
+
+    Raises:
+        DataError: the file is missing, empty, damaged or not UTF-8.
+    """
+    packed = path.with_name(f"{path.name}.gz")
+    try:
+        if path.exists() or not packed.exists():
+            data = path.read_bytes()
+        else:
+            path = packed
+            data = gzip.decompress(packed.read_bytes())
+    except FileNotFoundError as error:
+        raise DataError(f"{path} is missing; GLUE_DIR holds the folders of GLUE's original TSV layout") from error
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path} cannot be read ({error}); copy or download it again") from error
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise DataError(
+            f"{path}, line {line}: byte 0x{error.object[error.start]:02x} is not UTF-8; convert the file, "
+            "for example with iconv"
+        ) from error
+    if not text.strip():
+        raise DataError(f"{path} is empty; give it at least one example")
+    # Not splitlines(), which also splits at U+2028 and the like.
+    return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
+
+
+def read_examples(task: Task, folder: Path, stem: str, limit: int | None = None) -> tuple[list[Example], int]:
+    """The examples of ``stem.tsv``, in its order, and how many broken rows were left out.
+
+    Quotes mean nothing: only tabs separate.
+
+    Raises:
+        DataError: a column is missing, a row has too many or too few, a label is none of the task's.
+    """
+    path = folder / task.folder / f"{stem}.tsv"
+    lines = read_lines(path)
+    first, texts, label, columns = 1, task.texts, task.label, task.columns
+    if columns is None:
+        header = lines[0].split("\t")
+        absent = [name for name in (*task.texts, task.label) if name not in header]
+        if absent:
+            raise DataError(
+                f"{path}, line 1: the header has no column {absent[0]!r}; it is that of GLUE's original files"
+            )
+        texts, label = tuple(header.index(name) for name in task.texts), header.index(task.label)
+        first, columns = 2, len(header)
+    examples, broken = [], 0
+    for number, line in enumerate(lines[first - 1 :], start=first):
+        where = f"{path}, line {number}"
+        cells = line.split("\t")
+        if len(cells) != columns:
+            if task.broken_rows and stem == "train":
+                broken += 1
+                continue
+            raise DataError(f"{where}: {len(cells)} columns where {columns} are due; columns are separated by tabs")
+        found = tuple(" ".join(cells[column].split()) for column in texts)
+        if not all(found):
+            raise DataError(f"{where}: a sentence is empty; fill it in or remove the example")
+        examples.append(Example(found, _label(task, cells[label].strip(), where), where))
+        if len(examples) == limit:
+            break
+    if not examples:
+        raise DataError(f"{path} has no examples")
+    return examples, broken
+
+
+def _label(task: Task, text: str, where: str) -> str:
+    if not task.regression:
+        if text not in task.labels:
+            raise DataError(f"{where}: the label {text!r} is not one of {', '.join(task.labels)}")
+        return text
+    try:
+        score = float(text)
+    except ValueError:
+        score = math.nan
+    if not 0 <= score <= 5:
+        raise DataError(f"{where}: the score {text!r} is not a number from 0 to 5")
+    return text

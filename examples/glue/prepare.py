@@ -1,0 +1,243 @@
+#!/usr/bin/env python3
+"""Turn GLUE's TSV files into the layout that fairseq's sentence prediction reads: read, check, tokenise, cut.
+
+All sets are read and checked before anything is written, and the output folder appears, or replaces the
+former one, only when it is complete. ``prepare.sh`` documents the settings.
+"""
+
+import argparse
+import json
+import logging
+import shutil
+import signal
+import sys
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import NoReturn
+
+from glue_tasks import DataError, Example, Task, find_task, read_examples
+from tqdm import tqdm
+
+logging.disable(logging.INFO)  # fairseq's messages about absent extras
+
+from fairseq.data import Dictionary, indexed_dataset  # noqa: E402
+from sparse_adapter.files import folder_at_once  # noqa: E402
+
+# The files that tell a tokenizer.
+WORDPIECE, GPT2, SENTENCEPIECE = ("vocab.txt",), ("encoder.json", "vocab.bpe"), ("sentencepiece.bpe.model",)
+# Words of a foreign dictionary are mostly unknown; the right one leaves some, of a rare script.
+MAX_UNKNOWN = 0.2
+
+Encoder = Callable[[str], list[str]]
+
+
+class Parser(argparse.ArgumentParser):
+    """Errors on one line, without the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        sys.exit(f"error: {message}")
+
+
+def find_tokenizer(folder: Path) -> tuple[str, ...]:
+    """The files of the tokenizer that ``folder`` holds."""
+    for files in (WORDPIECE, GPT2, SENTENCEPIECE):
+        if all((folder / name).is_file() for name in files):
+            return files
+    raise DataError(
+        f"BACKBONE_DIR {folder} has no tokenizer: neither vocab.txt, nor encoder.json and vocab.bpe, nor "
+        "sentencepiece.bpe.model; sparse-adapter convert writes them"
+    )
+
+
+def load_encoder(folder: Path) -> Encoder:
+    """Text to symbols of dict.txt, by the tokenizer in ``folder``."""
+    files = find_tokenizer(folder)
+    try:
+        if files == WORDPIECE:
+            from tokenizers import BertWordPieceTokenizer
+
+            options = folder / "tokenizer_config.json"
+            config = json.loads(options.read_text(encoding="utf-8")) if options.is_file() else {}
+            tokenizer = BertWordPieceTokenizer(
+                str(folder / "vocab.txt"),
+                lowercase=config.get("do_lower_case", True),
+                strip_accents=config.get("strip_accents"),
+                handle_chinese_chars=config.get("tokenize_chinese_chars", True),
+            )
+            return lambda text: tokenizer.encode(text, add_special_tokens=False).tokens
+        if files == GPT2:
+            from fairseq.data.encoders.gpt2_bpe_utils import get_encoder
+
+            encoder = get_encoder(*(str(folder / name) for name in GPT2))
+            return lambda text: [str(index) for index in encoder.encode(text)]
+        from sentencepiece import SentencePieceProcessor
+
+        processor = SentencePieceProcessor(model_file=str(folder / SENTENCEPIECE[0]))
+        return lambda text: processor.encode(text, out_type=str)
+    except Exception as error:  # tokenizers raises Exception itself
+        raise DataError(f"{folder}: the tokenizer cannot be read ({error}); convert the model again") from error
+
+
+def load_dictionary(path: Path) -> Dictionary:
+    try:
+        return Dictionary.load(str(path))
+    except (OSError, ValueError, RuntimeError) as error:
+        raise DataError(f"{path} is no dictionary of fairseq ({error}); convert the model again") from error
+
+
+def cut(parts: list[list[str]], limit: int) -> list[list[str]]:
+    """At most ``limit`` symbols in all; one at a time goes from the end of the longest part, the last of equals."""
+    lengths = [len(part) for part in parts]
+    while sum(lengths) > limit:
+        longest = max(range(len(parts)), key=lambda i: (lengths[i], i))
+        lengths[longest] -= 1
+    return [part[:length] for part, length in zip(parts, lengths, strict=True)]
+
+
+def write_set(examples: list[Example], name: str, folder: Path, encode: Encoder, symbols: Dictionary, args) -> dict:
+    """Write ``input0/name``, ``input1/name`` and ``label/name``, and return the counts."""
+    parts = len(examples[0].texts)
+    # [CLS] A [SEP] (B [SEP]); RoBERTa has one separator more between the two.
+    special = 1 + parts + (parts == 2 and args.separator is not None)
+    with written(folder, [f"input{i}" for i in range(parts)], name, symbols) as builders:
+        truncated = tokens = unknown = 0
+        for example in tqdm(examples, name, mininterval=2):
+            encoded = [encode(text) for text in example.texts]
+            if not all(encoded):
+                raise DataError(
+                    f"{example.where}: nothing of a sentence is left after tokenisation; remove the example"
+                )
+            kept = cut(encoded, args.max_length - special)
+            truncated += kept != encoded
+            for builder, part in zip(builders, kept, strict=True):
+                indices = symbols.encode_line(
+                    " ".join(part), line_tokenizer=lambda line: line.split(" "), add_if_not_exist=False
+                )
+                tokens += len(part)
+                unknown += (indices == symbols.unk()).sum().item()
+                builder.add_item(indices)
+    if unknown > MAX_UNKNOWN * tokens:
+        raise DataError(
+            f"{args.backbone_dir}/dict.txt knows {1 - unknown / tokens:.0%} of the symbols of {name}; dict.txt and the "
+            "tokenizer must be of one model, and the language one that it knows"
+        )
+    return {"examples": len(examples), "truncated": truncated, "unknown_share": round(unknown / tokens, 6)}
+
+
+def write_labels(task: Task, examples: list[Example], name: str, folder: Path) -> None:
+    if task.regression:
+        write_lines(folder / "label" / f"{name}.label", (example.label for example in examples))
+        return
+    labels = Dictionary()
+    for label in task.labels:
+        labels.add_symbol(label)
+    labels.save(str(folder / "label" / "dict.txt"))
+    with written(folder, ["label"], name, labels) as (builder,):
+        for example in examples:
+            builder.add_item(labels.encode_line(example.label, add_if_not_exist=False))
+
+
+@contextmanager
+def written(folder: Path, inputs: list[str], name: str, dictionary: Dictionary) -> Iterator[list]:
+    """Builders of fairseq's binary files ``folder/input/name``."""
+    prefixes = [str(folder / part / name) for part in inputs]
+    builders = [indexed_dataset.make_builder(f"{p}.bin", impl="mmap", vocab_size=len(dictionary)) for p in prefixes]
+    yield builders
+    for prefix, builder in zip(prefixes, builders, strict=True):
+        builder.finalize(f"{prefix}.idx")
+
+
+def check_folders(args: argparse.Namespace) -> None:
+    """Refuse settings that cannot work, and an output folder that is not ours to replace."""
+    if not args.glue_dir.is_dir():
+        raise DataError(f"GLUE_DIR {args.glue_dir}: there is no such folder")
+    if not args.backbone_dir.is_dir():
+        raise DataError(f"BACKBONE_DIR {args.backbone_dir}: there is no such folder; sparse-adapter convert writes it")
+    if not (args.backbone_dir / "dict.txt").is_file():
+        raise DataError(f"{args.backbone_dir / 'dict.txt'} is missing; sparse-adapter convert writes it")
+    for folder in (args.glue_dir, args.backbone_dir):
+        if folder.resolve().is_relative_to(args.data):
+            raise DataError(f"DATA {args.data} would replace {folder}; choose another DATA")
+    if args.data.exists() and not args.data.is_dir():
+        raise DataError(f"DATA {args.data} is a file; choose another DATA")
+    if args.data.is_dir() and any(args.data.iterdir()) and not (args.data / "prepare.json").is_file():
+        raise DataError(f"DATA {args.data} holds other files; choose another DATA or remove it")
+
+
+def prepare(args: argparse.Namespace) -> dict:
+    """Read, check, tokenise and binarise; returns the counts of each set."""
+    task = find_task(args.task)
+    check_folders(args)
+    symbols = load_dictionary(args.backbone_dir / "dict.txt")
+    encode = load_encoder(args.backbone_dir)
+    args.separator = None if find_tokenizer(args.backbone_dir) == WORDPIECE else symbols.eos()
+    read = {"train": read_examples(task, args.glue_dir, "train", args.limit_train)}
+    read |= {name: read_examples(task, args.glue_dir, stem, args.limit_valid) for name, stem in task.dev.items()}
+
+    counts = {}
+    with folder_at_once(args.data) as folder:
+        for part in (*(f"input{i}" for i in range(len(task.texts))), "label"):
+            (folder / part).mkdir()
+            if part != "label":
+                shutil.copyfile(args.backbone_dir / "dict.txt", folder / part / "dict.txt")
+        for name, (examples, broken) in read.items():
+            counts[name] = write_set(examples, name, folder, encode, symbols, args)
+            if broken:
+                counts[name]["broken_rows"] = broken
+            write_labels(task, examples, name, folder)
+        settings = {name: str(v) if isinstance(v, Path) else v for name, v in vars(args).items()}
+        settings |= {"init_token": symbols.bos(), "num_classes": len(task.labels) or 1}
+        write_lines(folder / "prepare.json", [json.dumps({"settings": settings, "sets": counts}, indent=1)])
+    return counts
+
+
+def write_lines(path: Path, lines: Iterable[str]) -> None:
+    with open(path, "w", encoding="utf-8", newline="\n") as file:
+        file.writelines(line + "\n" for line in lines)
+
+
+def at_least(minimum: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not text.isdecimal() or int(text) < minimum:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {minimum}")
+        return int(text)
+
+    return parse
+
+
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--task", required=True, help="cola, mrpc, sts-b, rte, sst-2, qnli, qqp, mnli or wnli")
+    parser.add_argument("--glue-dir", type=Path, required=True, help="folder with CoLA, MRPC, ...")
+    parser.add_argument("--backbone-dir", type=Path, required=True, help="folder with dict.txt and the tokenizer")
+    parser.add_argument("--data", type=Path, required=True, help="folder to write")
+    parser.add_argument("--max-length", type=at_least(8), default=128, help="tokens of an example")
+    for split in ("train", "valid"):
+        parser.add_argument(f"--limit-{split}", type=at_least(1), help="keep the first N examples")
+    args = parser.parse_args(argv)
+    args.data = args.data.resolve()
+    return args
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parse_arguments(argv)
+    try:
+        counts = prepare(args)
+    except (DataError, OSError) as error:
+        sys.exit(f"error: {' '.join(str(error).split())}")
+    except KeyboardInterrupt:
+        sys.exit("error: interrupted, nothing was written")
+    for name, count in counts.items():
+        broken = f", {count['broken_rows']} rows without all columns left out" if "broken_rows" in count else ""
+        print(
+            f"{name}: {count['examples']} examples, {count['truncated']} cut at {args.max_length} tokens, "
+            f"{count['unknown_share']:.2%} of the tokens unknown{broken}"
+        )
+    print(f"wrote {args.data}")
+
+
+if __name__ == "__main__":
+    # An exit like any other, so that the unfinished folder is removed.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("error: terminated, nothing was written"))
+    main()

@@ -1,0 +1,223 @@
+#!/usr/bin/env python3
+"""Cut SQuAD v1.1 into windows for the task ``sparse_adapter_squad``: read, check, tokenise, cut, binarise.
+
+Both files are read and checked before anything is written, and the output folder appears, or replaces the
+former one, only when it is complete. ``prepare.sh`` documents the settings.
+"""
+
+import argparse
+import functools
+import itertools
+import json
+import logging
+import shutil
+import signal
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import NoReturn
+
+import torch
+from tqdm import tqdm
+
+logging.disable(logging.INFO)  # fairseq's messages about absent extras
+
+from fairseq.data import Dictionary, indexed_dataset  # noqa: E402
+from sparse_adapter.errors import UsageError, one_line_errors  # noqa: E402
+from sparse_adapter.files import folder_at_once, write_json  # noqa: E402
+from windows import Encoder, Example, cut, load_encoder, read_squad  # noqa: E402
+
+# Words of a foreign dictionary are mostly unknown; the right one leaves some, of a rare script.
+MAX_UNKNOWN = 0.2
+NAMED = 10  # ids that are printed; prepare.json has them all
+
+
+class Parser(argparse.ArgumentParser):
+    """Errors on one line, without the usage."""
+
+    def error(self, message: str) -> NoReturn:
+        sys.exit(f"error: {message}")
+
+
+class Split:
+    """Writes the windows of a split, and counts."""
+
+    def __init__(self, name: str, folder: Path, encoder: Encoder, symbols: Dictionary, args: argparse.Namespace):
+        self.name, self.folder, self.symbols, self.args = name, folder, symbols, args
+        self.separators = encoder.separators
+        self.encode = functools.lru_cache(maxsize=2)(encoder.encode)  # a context has several questions
+        self.evaluated = name != "train"
+        sizes = {"tokens": len(symbols), "targets": args.max_length}
+        if self.evaluated:
+            sizes["chars"] = None
+        self.builders = {
+            part: indexed_dataset.make_builder(f"{folder / name}.{part}.bin", impl="mmap", vocab_size=size)
+            for part, size in sizes.items()
+        }
+        self.windows = self.tokens = self.unknown = 0
+        self.not_in_context: list[str] = []
+        self.inside_tokens: list[str] = []
+        self.records: list[dict] = []
+
+    def write(self, examples: list[Example]) -> dict:
+        """All of the split; returns the counts."""
+        for example in tqdm(examples, self.name, mininterval=2):
+            self.add(example)
+        if not self.windows:
+            raise UsageError(f"the {self.name} file has no answer that is in its context")
+        for part, builder in self.builders.items():
+            builder.finalize(f"{self.folder / self.name}.{part}.idx")
+        if self.evaluated:
+            lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in self.records)
+            with open(self.folder / f"{self.name}.questions.jsonl", "w", encoding="utf-8", newline="\n") as file:
+                file.writelines(lines)
+        if self.unknown > MAX_UNKNOWN * self.tokens:
+            raise UsageError(
+                f"{self.args.backbone_dir}/dict.txt knows {1 - self.unknown / self.tokens:.0%} of the symbols of "
+                f"{self.name}; dict.txt and the tokenizer must be of one model, and the language one that it knows"
+            )
+        return {
+            "questions": len(self.records),
+            "windows": self.windows,
+            "answers_not_in_context": self.not_in_context,
+            "answers_inside_tokens": self.inside_tokens,
+            "unknown_share": round(self.unknown / self.tokens, 6),
+        }
+
+    def add(self, example: Example) -> None:
+        found = example.found()
+        if len(found) < len(example.answers):
+            self.not_in_context.append(example.id)
+        context, question = self.encode(example.context), self.encode(example.question)
+        span = None
+        for start, end in found:
+            try:
+                span = context.span(start, end)
+            except LookupError:  # of white space or control characters alone
+                continue
+            if (context.chars[span[0]][0], context.chars[span[1]][1]) != (start, end):
+                self.inside_tokens.append(example.id)
+            break
+        if span is None and not self.evaluated:
+            return  # there is nothing to learn
+        asked = question.symbols[: self.args.max_question]
+        special = self.symbols.bos(), self.symbols.eos()
+        head = [special[0], *map(self.symbols.index, asked), *[special[1]] * self.separators]
+        body = [self.symbols.index(symbol) for symbol in context.symbols]
+        self.tokens += len(asked) + len(body)
+        self.unknown += head.count(self.symbols.unk()) + body.count(self.symbols.unk())
+        count = 0
+        for window in cut(len(body), len(asked), self.separators, self.args.max_length, self.args.doc_stride):
+            entry = {
+                "tokens": [*head, *body[window.first : window.last], special[1]],
+                "targets": window.target(span),
+                "chars": list(itertools.chain(*context.chars[window.first : window.last])),
+            }
+            for part, builder in self.builders.items():
+                builder.add_item(torch.tensor(entry[part], dtype=torch.long))
+            count += 1
+        self.windows += count
+        answers = [text for text, _ in example.answers]
+        self.records.append({"id": example.id, "context": example.context, "answers": answers, "windows": count})
+
+
+def check_folders(args: argparse.Namespace) -> None:
+    """Refuse settings that cannot work, and an output folder that is not ours to replace."""
+    for name in ("train", "dev"):
+        if not getattr(args, name).is_file():
+            raise UsageError(f"SQUAD_{name.upper()} {getattr(args, name)}: there is no such file")
+    if not args.backbone_dir.is_dir():
+        raise UsageError(f"BACKBONE_DIR {args.backbone_dir}: there is no such folder; sparse-adapter convert writes it")
+    if not (args.backbone_dir / "dict.txt").is_file():
+        raise UsageError(f"{args.backbone_dir / 'dict.txt'} is missing; sparse-adapter convert writes it")
+    if args.max_length < args.max_question + 16:
+        raise UsageError(
+            f"--max-length {args.max_length} leaves no room beside a question of {args.max_question} tokens"
+        )
+    for path in (args.train, args.dev, args.backbone_dir):
+        if path.resolve().is_relative_to(args.data):
+            raise UsageError(f"DATA {args.data} would replace {path}; choose another DATA")
+    if args.data.exists() and not args.data.is_dir():
+        raise UsageError(f"DATA {args.data} is a file; choose another DATA")
+    if args.data.is_dir() and any(args.data.iterdir()) and not (args.data / "prepare.json").is_file():
+        raise UsageError(f"DATA {args.data} holds other files; choose another DATA or remove it")
+
+
+def load_dictionary(path: Path) -> Dictionary:
+    try:
+        return Dictionary.load(str(path))
+    except (OSError, ValueError, RuntimeError) as error:
+        raise UsageError(f"{path} is no dictionary of fairseq ({error}); convert the model again") from error
+
+
+def prepare(args: argparse.Namespace) -> dict:
+    """Read, check, tokenise, cut and binarise; returns the counts of each split."""
+    check_folders(args)
+    symbols = load_dictionary(args.backbone_dir / "dict.txt")
+    encoder = load_encoder(args.backbone_dir)
+    splits = {"train": read_squad(args.train)[: args.limit_train], "valid": read_squad(args.dev)[: args.limit_dev]}
+    with folder_at_once(args.data) as folder:
+        shutil.copyfile(args.backbone_dir / "dict.txt", folder / "dict.txt")
+        counts = {
+            name: Split(name, folder, encoder, symbols, args).write(examples) for name, examples in splits.items()
+        }
+        settings = {name: str(v) if isinstance(v, Path) else v for name, v in vars(args).items()}
+        write_json(folder / "prepare.json", {"settings": settings, "splits": counts})
+    return counts
+
+
+def at_least(minimum: int) -> Callable[[str], int]:
+    def parse(text: str) -> int:
+        if not text.isdecimal() or int(text) < minimum:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {minimum}")
+        return int(text)
+
+    return parse
+
+
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--train", type=Path, required=True, help="train-v1.1.json, which may be gzipped")
+    parser.add_argument("--dev", type=Path, required=True, help="dev-v1.1.json, likewise")
+    parser.add_argument("--backbone-dir", type=Path, required=True, help="folder with dict.txt and the tokenizer")
+    parser.add_argument("--data", type=Path, required=True, help="folder to write")
+    parser.add_argument(
+        "--max-length", type=at_least(32), default=384, help="tokens of a window, special ones included"
+    )
+    parser.add_argument("--max-question", type=at_least(1), default=64, help="questions are cut at this many tokens")
+    parser.add_argument("--doc-stride", type=at_least(1), default=128, help="tokens from one window to the next")
+    for split in ("train", "dev"):
+        parser.add_argument(f"--limit-{split}", type=at_least(1), help="keep the first N questions")
+    args = parser.parse_args(argv)
+    args.data = args.data.resolve()
+    return args
+
+
+def named(ids: list[str]) -> str:
+    rest = f" and {len(ids) - NAMED} more" if len(ids) > NAMED else ""
+    return f" ({', '.join(ids[:NAMED])}{rest})" if ids else ""
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parse_arguments(argv)
+    try:
+        with one_line_errors():
+            counts = prepare(args)
+    except OSError as error:
+        sys.exit(f"error: {' '.join(str(error).split())}")
+    except KeyboardInterrupt:
+        sys.exit("error: interrupted, nothing was written")
+    for name, count in counts.items():
+        absent, inside = count["answers_not_in_context"], count["answers_inside_tokens"]
+        print(
+            f"{name}: {count['questions']} questions in {count['windows']} windows, {count['unknown_share']:.2%} of "
+            f"the tokens unknown; answers: of {len(absent)} questions not in their context{named(absent)}, "
+            f"{len(inside)} begin or end inside a token"
+        )
+    print(f"wrote {args.data}")
+
+
+if __name__ == "__main__":
+    # An exit like any other, so that the unfinished folder is removed.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("error: terminated, nothing was written"))
+    main()

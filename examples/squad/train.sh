@@ -1,0 +1,78 @@
+#!/usr/bin/env bash
+# Train adapters, pruned at initialisation, on SQuAD v1.1. A relaunch of the same command resumes. All visible GPUs
+# are used; without one, the CPU is.
+#
+#   BACKBONE_DIR   folder with model.pt and dict.txt (default: examples/glue/minilm)
+#   BACKBONE       the pretrained checkpoint, RoBERTa or BERT (default: BACKBONE_DIR/model.pt)
+#   DATA           folder written by prepare.sh (default: data-bin/squad/BACKBONE_DIR's name)
+#   ADAPTER        adapter family, or none for full fine-tuning (default: houlsby)
+#   BOTTLENECK     adapter dimension (default: 256)
+#   PRUNER         random, magnitude, er, snip, grasp; empty or none for dense adapters (default: snip)
+#   SPARSITY       fraction of the adapters' weights to remove, 0 for dense adapters (default: 0.4)
+#   LARGE_SPARSE   k: adapters k times larger at sparsity 1 - 1/k, instead of SPARSITY
+#   LORA_RANK, PREFIX_LENGTH  of these families (default: 8, 30)
+#   PRUNE_BATCHES  training batches that snip and grasp score on (default: 16)
+#   LR             peak learning rate (default: 1e-3 for models of less than 768 dimensions, otherwise 2e-4;
+#                  with ADAPTER=none 1e-4 and 3e-5)
+#   MAX_EPOCH      (default: 3)
+#   MAX_UPDATE     stop after this many updates instead, if set
+#   MAX_TOKENS     tokens of a batch on one device, padding included (default: 4096)
+#   SEED           of initialisation, pruning and data order (default: 1)
+#   WHOLE          1: checkpoints hold the backbone too (default: 0, what is trained alone)
+#   SAVE_DIR       (default: checkpoints/squad/DATA's name/ADAPTER-PRUNER-SPARSITY-SEED)
+#   VENV           Python environment (default: the active one, or .venv)
+#
+# The learning rate rises over the first tenth of the updates and then falls linearly to 0; the last checkpoint is
+# the one to evaluate. After each epoch, exact match and F1 of the dev set are logged. Arguments are passed on to
+# fairseq-train and override what is set here.
+#
+#   ADAPTER=houlsby PRUNER=snip SPARSITY=0.4 bash examples/squad/train.sh
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/settings.sh"
+squad_run_settings
+BACKBONE="${BACKBONE:-$BACKBONE_DIR/model.pt}"
+
+settled="$(python examples/squad/train_flags.py --data "$DATA" --backbone "$BACKBONE")"
+mapfile -t settled <<<"$settled"
+small=0
+if [[ " ${settled[*]} " =~ " --encoder-embed-dim "([0-9]+) ]] && ((BASH_REMATCH[1] < 768)); then small=1; fi
+if [[ "$ADAPTER" == none ]]; then
+    LR="${LR:-$( ((small)) && echo 1e-4 || echo 3e-5)}"
+else
+    LR="${LR:-$( ((small)) && echo 1e-3 || echo 2e-4)}"
+fi
+GPUS="$(python -c 'import torch; print(torch.cuda.device_count())')"
+
+arguments=(
+    "$DATA" --user-dir user_dir --task sparse_adapter_squad "${settled[@]}"
+    --finetune-from-model "$BACKBONE" --adapter "$ADAPTER"
+    --criterion sentence_prediction --classification-head-name span
+    --dropout 0.1 --attention-dropout 0.1 --pooler-dropout 0.1
+    --optimizer adam --adam-betas "(0.9, 0.98)" --adam-eps 1e-6 --weight-decay 0.1 --clip-norm 1
+    --lr "$LR" --lr-scheduler polynomial_decay
+    --max-tokens "${MAX_TOKENS:-4096}" --required-batch-size-multiple 1
+    --seed "$SEED" --save-dir "$SAVE_DIR" --no-epoch-checkpoints
+    --log-format simple --log-interval 10
+)
+case "+$ADAPTER+" in *+houlsby+* | *+pfeiffer+* | *+parallel+* | *+mam+*) arguments+=(--adapter-bottleneck "$BOTTLENECK") ;; esac
+case "+$ADAPTER+" in *+lora+*) arguments+=(--lora-rank "$LORA_RANK") ;; esac
+case "+$ADAPTER+" in *+prefix+* | *+mam+*) arguments+=(--prefix-length "$PREFIX_LENGTH") ;; esac
+if [[ "$PRUNER" != none ]]; then
+    arguments+=(--pruner "$PRUNER" --prune-batches "${PRUNE_BATCHES:-16}")
+    if [[ "$LARGE_SPARSE" == 1 ]]; then
+        arguments+=(--sparsity "$SPARSITY")
+    else
+        arguments+=(--large-sparse "$LARGE_SPARSE")
+    fi
+fi
+if [[ "$ADAPTER" != none && "${WHOLE:-0}" != 1 ]]; then arguments+=(--adapter-only-checkpoints); fi
+if [[ -n "${MAX_UPDATE:-}" ]]; then
+    arguments+=(--max-update "$MAX_UPDATE")
+else
+    arguments+=(--max-epoch "${MAX_EPOCH:-3}")
+fi
+if ((GPUS == 0)); then arguments+=(--cpu); fi
+
+updates="$(python examples/summarization/count_updates.py "${arguments[@]}" "$@")"
+echo "training $SAVE_DIR: $updates updates, learning rate $LR"
+exec fairseq-train "${arguments[@]}" --total-num-update "$updates" --warmup-updates "$((updates / 10))" "$@"

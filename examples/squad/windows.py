@@ -1,0 +1,195 @@
+"""SQuAD v1.1 to windows: the official JSON, checked; tokens with their characters; windows and where answers lie.
+
+As in BERT (Devlin et al. 2019, run_squad.py): a context that is too long is cut into windows that begin ``stride``
+tokens apart, each with the whole question, and a window that does not hold the whole answer points to position 0.
+"""
+
+import gzip
+import json
+import unicodedata
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import NamedTuple
+
+from sparse_adapter.errors import UsageError
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+
+WORDPIECE, GPT2 = ("vocab.txt",), ("encoder.json", "vocab.bpe")  # the files of a tokenizer
+
+
+class Example(NamedTuple):
+    """A question. An answer is its text and where the file says that it begins in the context."""
+
+    id: str
+    question: str
+    context: str
+    answers: tuple[tuple[str, int], ...]
+
+    def found(self) -> list[tuple[int, int]]:
+        """Start and end of the answers that are where the file says."""
+        spans = [(start, start + len(text), text) for text, start in self.answers if text and start >= 0]
+        return [(start, end) for start, end, text in spans if self.context[start:end] == text]
+
+
+class Text(NamedTuple):
+    """Symbols of the dictionary, and the start and end of each in the characters of the text."""
+
+    symbols: list[str]
+    chars: list[tuple[int, int]]
+
+    def span(self, start: int, end: int) -> tuple[int, int]:
+        """First and last token of the characters ``start`` to ``end``; a token that they cut is in it as a whole.
+
+        Raises:
+            LookupError: nothing of the characters is left in the tokens.
+        """
+        inside = [i for i, (first, last) in enumerate(self.chars) if last > start and first < end]
+        if not inside:
+            raise LookupError
+        return inside[0], inside[-1]
+
+
+class Window(NamedTuple):
+    """Tokens ``first`` to ``last`` (exclusive) of a context, behind ``before`` other symbols."""
+
+    first: int
+    last: int
+    before: int
+
+    def target(self, span: tuple[int, int] | None) -> tuple[int, int]:
+        """Positions in the window of the first and last token of the answer, or 0 and 0."""
+        if span is None or span[0] < self.first or span[1] >= self.last:
+            return 0, 0
+        return tuple(self.before + token - self.first for token in span)
+
+
+@dataclass
+class Encoder:
+    """Text to tokens.
+
+    Args:
+        tokenizer: without special tokens.
+        by_index: whether the dictionary's symbols are the tokenizer's indices (GPT-2 BPE) or its tokens.
+        separators: how many stand between question and context.
+    """
+
+    tokenizer: Tokenizer
+    by_index: bool
+    separators: int
+
+    def encode(self, text: str) -> Text:
+        encoding = self.tokenizer.encode(text, add_special_tokens=False)
+        chars, following = encoding.offsets, [start for start, _ in encoding.offsets[1:]] + [len(text)]
+        for i, next_start in enumerate(following):
+            start, end = chars[i]
+            # Without accents, e and a combining accent are e, which leaves the accent to no token.
+            while end < next_start and unicodedata.combining(text[end]):
+                end += 1
+            chars[i] = start, end
+        return Text([str(i) for i in encoding.ids] if self.by_index else encoding.tokens, chars)
+
+
+def load_encoder(folder: Path) -> Encoder:
+    """The tokenizer in ``folder``: WordPiece (BERT) or GPT-2's BPE (RoBERTa).
+
+    Raises:
+        UsageError: there is none, or it cannot be read.
+    """
+    try:
+        if (folder / WORDPIECE[0]).is_file():
+            return Encoder(_wordpiece(folder), by_index=False, separators=1)
+        if all((folder / name).is_file() for name in GPT2):
+            tokenizer = Tokenizer(models.BPE.from_file(*(str(folder / name) for name in GPT2)))
+            tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+            tokenizer.post_processor = processors.ByteLevel(trim_offsets=True)
+            return Encoder(tokenizer, by_index=True, separators=2)
+    except Exception as error:  # the library raises Exception itself
+        raise UsageError(f"{folder}: the tokenizer cannot be read ({error}); convert the model again") from error
+    raise UsageError(
+        f"BACKBONE_DIR {folder} has no tokenizer that says where its tokens come from: neither vocab.txt nor "
+        "encoder.json and vocab.bpe; sparse-adapter convert writes them"
+    )
+
+
+def _wordpiece(folder: Path) -> Tokenizer:
+    """Special tokens are left out of it, so that a text that spells [SEP] has none."""
+    path, options = str(folder / WORDPIECE[0]), folder / "tokenizer_config.json"
+    config = json.loads(options.read_text(encoding="utf-8")) if options.is_file() else {}
+    upper = any(token != token.lower() for token in models.WordPiece.read_file(path) if not token.startswith("["))
+    tokenizer = Tokenizer(models.WordPiece.from_file(path, unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(
+        lowercase=config.get("do_lower_case", not upper),
+        strip_accents=config.get("strip_accents"),
+        handle_chinese_chars=config.get("tokenize_chinese_chars", True),
+    )
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    return tokenizer
+
+
+def cut(context: int, question: int, separators: int, max_length: int, stride: int) -> Iterator[Window]:
+    """The windows of a context of that many tokens. Each token is in at least one; there is at least one window."""
+    before = 1 + question + separators
+    room = max_length - before - 1
+    first = 0
+    while True:
+        last = min(first + room, context)
+        yield Window(first, last, before)
+        if last == context:
+            return
+        first += min(stride, room)
+
+
+def read_squad(path: Path) -> list[Example]:
+    """The questions of a SQuAD v1.1 file, plain or gzipped.
+
+    Raises:
+        UsageError: the file cannot be read, or is something else.
+    """
+    try:
+        data = path.read_bytes()
+        root = json.loads(gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data)
+    except (OSError, EOFError, zlib.error) as error:
+        raise UsageError(f"{path} cannot be read ({error})") from error
+    except (ValueError, RecursionError) as error:
+        raise UsageError(f"{path} is not JSON ({error})") from error
+    examples, seen = [], set()
+    for a, article in enumerate(_list(root, "data", f"{path}")):
+        for p, paragraph in enumerate(_list(article, "paragraphs", f"{path}: data[{a}]")):
+            where = f"{path}: data[{a}].paragraphs[{p}]"
+            context = _get(paragraph, "context", str, where)
+            for q, qa in enumerate(_list(paragraph, "qas", where)):
+                example = _example(qa, context, f"{where}.qas[{q}]")
+                if example.id in seen:
+                    raise UsageError(f"{where}.qas[{q}]: the id {example.id!r} was there before; ids must be unique")
+                seen.add(example.id)
+                examples.append(example)
+    if not examples:
+        raise UsageError(f"{path} has no questions")
+    return examples
+
+
+def _example(qa: object, context: str, where: str) -> Example:
+    answers = _list(qa, "answers", where)
+    if not answers:
+        raise UsageError(f"{where}: a question without answers; SQuAD v1.1 has none (v2.0 has)")
+    texts = [
+        (_get(answer, "text", str, f"{where}.answers[{i}]"), _get(answer, "answer_start", int, f"{where}.answers[{i}]"))
+        for i, answer in enumerate(answers)
+    ]
+    return Example(_get(qa, "id", str, where), _get(qa, "question", str, where), context, tuple(texts))
+
+
+def _list(record: object, name: str, where: str) -> list:
+    return _get(record, name, list, where)
+
+
+def _get(record: object, name: str, kind: type, where: str):
+    value = record.get(name) if isinstance(record, dict) else None
+    if not isinstance(value, kind) or isinstance(value, bool):
+        what = {list: "list", str: "string", int: "whole number"}[kind]
+        raise UsageError(f"{where} has no {what} {name!r}: not a SQuAD v1.1 file")
+    if kind is str and any("\ud800" <= character <= "\udfff" for character in value):
+        raise UsageError(f"{where}: {name!r} has half a surrogate pair, which is not text; correct it")
+    return value

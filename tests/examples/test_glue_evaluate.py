@@ -1,0 +1,119 @@
+"""examples/glue/evaluate.py and table.py: metrics by hand, and from raw text to scores with a tiny BERT."""
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import sparse_adapter  # noqa: F401
+
+from .glue import EXAMPLE, load, write_bert, write_glue
+
+
+@pytest.fixture(scope="module")
+def evaluate():
+    return load("evaluate")
+
+
+def test_metrics_by_hand(evaluate):
+    labels, predictions = np.array([1, 1, 1, 0, 0]), np.array([1, 1, 0, 1, 0])
+    # tp 2, fn 1, fp 1, tn 1
+    expected = {"accuracy": 60.0, "f1": 66.6667, "matthews": round(100 * (2 - 1) / (3 * 3 * 2 * 2) ** 0.5, 4)}
+    assert evaluate.score(("accuracy", "f1", "matthews"), predictions, labels) == expected
+    scores, found = np.array([0.0, 1, 2, 5]), np.array([0.0, 1, 4, 3])
+    x, y = scores - 2, found - 2
+    pearson = 100 * (x @ y) / np.sqrt((x @ x) * (y @ y))
+    assert evaluate.score(("pearson", "spearman"), found, scores) == {"pearson": round(pearson, 4), "spearman": 80.0}
+
+
+def test_metrics_of_constant_predictions_are_zero(evaluate):
+    names = ("f1", "matthews", "pearson", "spearman")
+    assert evaluate.score(names, np.zeros(4), np.array([0, 1, 0, 1])) == dict.fromkeys(names, 0.0)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory) -> Path:
+    root = tmp_path_factory.mktemp("glue")
+    tasks = load("glue_tasks").TASKS
+    write_glue(root / "glue", {name: tasks[name] for name in ("mrpc", "mnli", "sts-b")}, train=24, dev=19)
+    write_bert(root / "bert")
+    return root
+
+
+def run(folder: Path, script: str, *arguments: str, **settings: str) -> subprocess.CompletedProcess:
+    paths = {"GLUE_DIR": "glue", "BACKBONE_DIR": "bert", "DATA": f"data-{settings['TASK']}"}
+    environment = {**os.environ, **paths, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": "", **settings}
+    command = ["bash", str(EXAMPLE / script), *arguments]
+    return subprocess.run(command, cwd=folder, env=environment, capture_output=True, text=True, timeout=180)
+
+
+def succeed(done: subprocess.CompletedProcess) -> str:
+    assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
+    return done.stdout + done.stderr
+
+
+def trained(folder: Path, **settings: str) -> tuple[str, dict, list[list[str]]]:
+    """Prepare, train two updates and evaluate: the last validation, the scores and the predictions."""
+    settings = {"SAVE_DIR": f"run-{settings['TASK']}", "MAX_UPDATE": "2", "BATCH_SIZE": "8", **settings}
+    succeed(run(folder, "prepare.sh", **settings))
+    out = succeed(run(folder, "train.sh", "--num-workers", "0", "--log-interval", "1", **settings))
+    succeed(run(folder, "evaluate.sh", **settings))
+    valid = re.findall(r"valid on 'valid' subset.*", out)[-1]
+    save_dir = folder / settings["SAVE_DIR"]
+    rows = [line.split("\t") for line in (save_dir / "predictions.tsv").read_text().splitlines()]
+    return valid, json.loads((save_dir / "scores.json").read_text()), rows
+
+
+def test_from_text_to_scores(folder):
+    """What evaluation says is what validation said, and the predictions are in the order of the dev file."""
+    valid, scores, rows = trained(folder, TASK="mrpc", BOTTLENECK="8")
+    assert (scores["task"], scores["metric"], scores["n"]) == ("mrpc", "accuracy", 19)
+    assert scores["value"] == scores["accuracy"]
+    for name, printed in (("accuracy", "acc"), ("f1", "f1")):
+        assert float(re.search(rf"\| {printed} (\S+)", valid)[1]) == pytest.approx(scores[name], abs=0.01)
+    assert rows[0] == ["index", "prediction", "label"]
+    assert [(index, label) for index, _, label in rows[1:]] == [(str(i), str(i % 2)) for i in range(19)]
+    assert scores["accuracy"] == round(100 * sum(p == t for _, p, t in rows[1:]) / 19, 4)
+
+    mistaken = run(folder, "evaluate.sh", TASK="mrpc", CHECKPOINT="bert/model.pt", SAVE_DIR="other")
+    assert mistaken.returncode == 1 and not (folder / "other").exists()
+    assert mistaken.stderr.splitlines()[-1].startswith("error: ")
+
+
+@pytest.mark.slow
+def test_adapter_files_predict_the_same(folder):
+    _, scores, rows = trained(folder, TASK="mrpc", BOTTLENECK="8", SAVE_DIR="extracted")
+    command = Path(sys.executable).with_name("sparse-adapter")
+    checkpoint, file = folder / "extracted" / "checkpoint_last.pt", folder / "mrpc.safetensors"
+    subprocess.run([command, "extract", checkpoint, file], check=True, capture_output=True)
+    succeed(run(folder, "evaluate.sh", TASK="mrpc", CHECKPOINT="mrpc.safetensors", SAVE_DIR="from-file"))
+    assert json.loads((folder / "from-file" / "scores.json").read_text()) == scores
+
+
+@pytest.mark.slow
+def test_regression_and_two_dev_sets(folder):
+    valid, scores, rows = trained(folder, TASK="sts-b", ADAPTER="none")
+    assert float(re.search(r"\| pearson (\S+)", valid)[1]) == pytest.approx(scores["pearson"], abs=0.05)
+    assert scores["metric"] == "pearson" and [row[2] for row in rows[1:4]] == ["0.5", "2.25", "5"]
+    valid, scores, rows = trained(folder, TASK="mnli", BOTTLENECK="8", PRUNER="none")
+    assert {"accuracy", "accuracy_mismatched", "n_mismatched"} <= scores.keys()
+    assert (folder / "run-mnli" / "predictions-mismatched.tsv").exists()
+
+
+def test_table_has_means_over_seeds(tmp_path):
+    table = load("table")
+    for name, value in (("rte/dense-seed1", 60.0), ("rte/dense-seed2", 62.0), ("rte/full-seed1", 58.0)):
+        (tmp_path / name).mkdir(parents=True)
+        scores = {"task": "rte", "metric": "accuracy", "value": value}
+        (tmp_path / name / "scores.json").write_text(json.dumps(scores))
+        (tmp_path / name / "sparsity.json").write_text(json.dumps({"trained": {"total": 1234}}))
+    shown = table.table([table.read_run(tmp_path / "rte" / n) for n in ("full-seed1", "dense-seed1", "dense-seed2")])
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in shown.splitlines()]
+    assert rows[0] == ["system", "trained parameters", "rte, accuracy", "mean", "seeds"]
+    assert rows[2:] == [["full", "1,234", "58.0", "58.0", "1"], ["dense", "1,234", "61.0 ± 1.4", "61.0", "2"]]
+    with pytest.raises(SystemExit, match="scores.json is missing"):
+        table.main([str(tmp_path)])

@@ -1,0 +1,43 @@
+"""How fairseq calls a model of certain sizes, and what it has to be told beside the name."""
+
+import re
+from argparse import Namespace
+
+from fairseq.models import ARCH_CONFIG_REGISTRY
+
+from ..models.architectures import PREFIX
+
+# Arguments that fairseq-train has to be told where they differ from the architecture's.
+FLAGS = re.compile(
+    r"(en|de)coder_(layers|embed_dim|ffn_embed_dim|attention_heads|normalize_before)|max_.*|activation_fn"
+)
+
+
+def architecture(names: tuple[str, ...], args: dict) -> str:
+    """The one of ``names`` whose defaults differ least: a setting that no option can change counts first."""
+
+    def differences(arch: str) -> tuple[bool, int]:
+        usual = _usual(arch)
+        return usual["no_scale_embedding"] != args.get("no_scale_embedding", True), sum(
+            usual.get(name) != value for name, value in args.items() if FLAGS.fullmatch(name)
+        )
+
+    return min(names, key=differences)
+
+
+def _usual(arch: str) -> dict:
+    """What an architecture is without options."""
+    usual = Namespace()
+    ARCH_CONFIG_REGISTRY[arch](usual)
+    return {"max_positions": 512} | vars(usual)  # RobertaModel's flag, which comes from its task otherwise
+
+
+def train_options(args: dict) -> str:
+    """The options by which fairseq-train builds this model with adapters."""
+    arch = PREFIX + args["arch"].removeprefix(PREFIX)
+    usual = _usual(arch)
+    options = [f"--arch {arch}"]
+    for name, value in args.items():
+        if FLAGS.fullmatch(name) and usual.get(name) != value:
+            options.append(f"--{name.replace('_', '-')}" + ("" if value is True else f" {value}"))
+    return " ".join(options)

@@ -1,0 +1,67 @@
+"""The byte-level BPE of RoBERTa and BART (``vocab.json``, ``merges.txt``) as fairseq's dictionary.
+
+fairseq's ``--bpe gpt2`` gives numbers, which encoder.json has for the tokens, and dict.txt lists those numbers. Here
+the number of a token is its row; in the published files it is its id in GPT-2. The rows are the same.
+"""
+
+import json
+from pathlib import Path
+
+from ..errors import UsageError
+from .vocabulary import DICTIONARY, MASK, SPECIAL, Vocabulary, append_added, by_row, read_json
+
+ENCODER, MERGES = "encoder.json", "vocab.bpe"  # fairseq's names
+THEIR_ENCODER, THEIR_MERGES = "vocab.json", "merges.txt"
+HEADER = "#version: 0.2"  # the first line of the merges, which fairseq skips
+
+
+def read_byte_bpe(folder: Path, rows: int) -> Vocabulary | None:
+    read = _vocabulary_and_merges(folder)
+    if read is None:
+        return None
+    tokens, merges = read
+    append_added(tokens, folder)
+    if tuple(tokens[: len(SPECIAL)]) != SPECIAL:
+        raise UsageError(
+            f"{folder}: the first tokens are {' '.join(tokens[:4])}, and fairseq's are {' '.join(SPECIAL)}"
+        )
+    tokens += [f"unused{i}" for i in range(len(tokens), rows)]
+    symbols = [*SPECIAL, *(MASK if token == MASK else str(i) for i, token in enumerate(tokens) if i >= len(SPECIAL))]
+    encoder = {token: i for i, token in enumerate(tokens)}
+    files = {ENCODER: json.dumps(encoder), MERGES: "\n".join([HEADER, *merges, ""])}
+    bpe = f"--bpe gpt2 --gpt2-encoder-json {{out}}/{ENCODER} --gpt2-vocab-bpe {{out}}/{MERGES}"
+    return Vocabulary(symbols, files, bpe, "its numbers are rows, which encoder.json gives to the tokens")
+
+
+def _vocabulary_and_merges(folder: Path) -> tuple[list[str], list[str]] | None:
+    if (folder / THEIR_ENCODER).is_file() and (folder / THEIR_MERGES).is_file():
+        merges = (folder / THEIR_MERGES).read_text(encoding="utf-8").split("\n")
+        merges = [merge for i, merge in enumerate(merges) if merge and (i or not merge.startswith("#version"))]
+        return by_row(read_json(folder / THEIR_ENCODER), folder / THEIR_ENCODER), merges
+    model = read_json(folder / "tokenizer.json").get("model", {})
+    if model.get("type") != "BPE":
+        return None
+    merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]]
+    return by_row(model["vocab"], folder / "tokenizer.json"), merges
+
+
+def write_byte_bpe(source: Path, folder: Path, rows: int) -> bool:
+    """Write vocab.json and merges.txt for the dictionary and the BPE that lie beside a fairseq checkpoint.
+
+    Returns:
+        Whether they are there.
+    """
+    files = [source / name for name in (DICTIONARY, ENCODER, MERGES)]
+    if not all(file.is_file() for file in files):
+        return False
+    numbers = {str(number): token for token, number in read_json(source / ENCODER).items()}
+    with files[0].open(encoding="utf-8") as lines:
+        symbols = [*SPECIAL, *(line.split(" ")[0] for line in lines if line.strip())]
+    if MASK not in symbols and len(symbols) < rows:
+        symbols.append(MASK)
+    if len(symbols) != rows:
+        raise UsageError(f"{files[0]} has {len(symbols):,} entries and the model {rows:,} rows")
+    encoder = {numbers.get(symbol, symbol): i for i, symbol in enumerate(symbols)}
+    (folder / THEIR_ENCODER).write_text(json.dumps(encoder), encoding="utf-8")
+    (folder / THEIR_MERGES).write_bytes(files[2].read_bytes())
+    return True

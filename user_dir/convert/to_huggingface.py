@@ -1,0 +1,149 @@
+"""A fairseq checkpoint of a RoBERTa or BART as a model folder of transformers. LoRA becomes part of the weights."""
+
+import shutil
+from argparse import Namespace
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from fairseq.models import ARCH_CONFIG_REGISTRY, ARCH_MODEL_NAME_REGISTRY
+from omegaconf import OmegaConf
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from tqdm import tqdm
+
+from ..checkpoint.adapter_only import whole_state
+from ..checkpoint.rebuild import build_model, rebuild
+from ..checkpoint.upgrade import has_adapters
+from ..errors import UsageError
+from ..files import folder_at_once, write_json
+from ..models.architectures import PREFIX
+from ..modules import is_adapter_key
+from .bart import BART, MBART
+from .byte_bpe import write_byte_bpe
+from .folder import CONFIG, SAFETENSORS
+from .kind import TOKEN_IDS, Kind
+from .roberta import ROBERTA
+
+HEADS = "classification_heads."
+
+
+def convert_to_huggingface(state: dict, source: Path, out: Path, merge_lora_: Callable[[nn.Module], None]) -> list[str]:
+    """Write the model of a checkpoint to the folder ``out``, which is replaced if it exists.
+
+    Args:
+        state: of the checkpoint.
+        source: where it is; the vocabulary may lie beside it.
+        merge_lora_: makes a model's LoRA part of its weights, in place.
+
+    Returns:
+        What there is to say about it, by the line.
+
+    Raises:
+        UsageError: transformers has no such model.
+    """
+    kind = _kind(_arguments(state))
+    heads = [key for key in state["model"] if key.startswith(HEADS)]
+    for key in heads:
+        del state["model"][key]
+    halves = {value.dtype for value in state["model"].values() if value.is_floating_point() and value.numel() > 1}
+    args, tensors = _whole_model(state, merge_lora_)
+    remarks = kind.unfinish(tensors, args)
+    config = _config(kind, args, tensors)
+    dtype = torch.float16 if halves == {torch.float16} else torch.float32
+    config["torch_dtype"] = str(dtype).removeprefix("torch.")
+    tensors = {key: value.to(dtype).contiguous() for key, value in _rename(kind, args, tensors).items()}
+    with folder_at_once(out) as temporary:
+        write_json(temporary / CONFIG, config)
+        save_file(tensors, temporary / SAFETENSORS, metadata={"format": "pt"})
+        shutil.copymode(temporary / CONFIG, temporary / SAFETENSORS)  # save_file lets nobody but the owner read it
+        has_vocabulary = write_byte_bpe(source.parent, temporary, config["vocab_size"])
+    count = sum(value.numel() for value in tensors.values())
+    lines = [f"{out}: {config['architectures'][0]}, {count:,} numbers in {config['torch_dtype']}"]
+    if not has_vocabulary:
+        lines.append(f"no tokenizer: {source.parent} has no dict.txt, encoder.json and vocab.bpe")
+    if heads:
+        lines.append(f"note: left out: {', '.join(sorted(heads))}")
+    return lines + [f"note: {remark}" for remark in remarks]
+
+
+def _arguments(state: dict) -> Namespace:
+    """Arguments of a checkpoint's model, stock or with adapters."""
+    if state.get("cfg") is None:
+        raise UsageError("the checkpoint says nothing about its model")
+    args = state["cfg"].model
+    args = args if isinstance(args, Namespace) else Namespace(**OmegaConf.to_container(args))
+    args.arch = getattr(args, "_name", None) or getattr(args, "arch", None)
+    return args
+
+
+def _kind(args: Namespace) -> Kind:
+    model = ARCH_MODEL_NAME_REGISTRY.get(args.arch, "").removeprefix(PREFIX)
+    if model == "roberta":
+        return ROBERTA
+    if model != "bart":
+        raise UsageError(f"the checkpoint is of the architecture {args.arch}: --to hf writes RoBERTa and BART")
+    before = {bool(getattr(args, f"{stack}_normalize_before", False)) for stack in ("encoder", "decoder")}
+    if len(before) > 1:
+        raise UsageError(
+            "one of the stacks normalises before its sublayers and one after: transformers has no such BART"
+        )
+    return MBART if before.pop() else BART
+
+
+def _whole_model(state: dict, merge_lora_: Callable[[nn.Module], None]) -> tuple[dict, dict[str, Tensor]]:
+    """Arguments and weights of the model without adapters; the one with adapters reads older and headless files too."""
+    args = _arguments(state)
+    adapted = has_adapters(state["model"])
+    others = set(args.adapter.split("+")) - {"lora"} if adapted else set()
+    if others:
+        raise UsageError(f"transformers has no {' and '.join(sorted(others))} adapters: only LoRA can be merged")
+    try:
+        if adapted:
+            model = rebuild(state)
+            merge_lora_(model)
+            weights = whole_state(model)
+        else:
+            args.arch, args.adapter, args.adapter_only_checkpoints = (
+                PREFIX + args.arch.removeprefix(PREFIX),
+                "none",
+                False,
+            )
+            size = _rows(state["model"])
+            model = build_model(args, size, size)
+            model.load_state_dict(state["model"], strict=True, model_cfg=args)
+            weights = model.state_dict()
+    except RuntimeError as error:
+        raise UsageError(f"the weights do not fit the checkpoint's own arguments: {str(error)[:300]}") from error
+    ARCH_CONFIG_REGISTRY[args.arch](args)
+    return vars(args), {key: value for key, value in weights.items() if not is_adapter_key(key)}
+
+
+def _rows(weights: dict[str, Tensor]) -> int:
+    for key, value in weights.items():
+        if key.endswith("embed_tokens.weight"):
+            return len(value)
+    raise UsageError("the checkpoint holds no model with an embedding of tokens")
+
+
+def _config(kind: Kind, args: dict, tensors: dict[str, Tensor]) -> dict:
+    config = kind.config(args, tensors) | TOKEN_IDS
+    for ours, theirs in kind.numbers.items():
+        if config.setdefault(theirs, args[ours]) != args[ours]:
+            raise UsageError(f"the model has {ours} {args[ours]}, and transformers needs {config[theirs]}")
+    return config | {theirs: args.get(ours) or 0.0 for ours, theirs in kind.rates.items()}
+
+
+def _rename(kind: Kind, args: dict, tensors: dict[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors under the names that transformers' model with an LM head, or without, has for them."""
+    rows = [row for row in kind.rows(args) if not row.group or row.ours in tensors]
+    wanted = {row.ours for row in rows}
+    if wanted != set(tensors):
+        key = min(wanted ^ set(tensors))
+        problem = "lacks" if key in wanted else "has"
+        raise UsageError(f"{kind.name} in transformers is another model: this one {problem} {key}")
+    bare = not any(row.group for row in rows)
+    return {
+        row.theirs if bare or row.group else kind.prefix + row.theirs: tensors[row.ours]
+        for row in tqdm(rows, desc="converting", unit="tensor")
+    }

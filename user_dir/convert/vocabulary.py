@@ -1,0 +1,110 @@
+"""A model's vocabulary as fairseq's dictionary: ids 0 to 3 are its special symbols, then dict.txt in its order."""
+
+import dataclasses
+import json
+from pathlib import Path
+
+import torch
+
+from ..errors import UsageError
+
+SPECIAL = ("<s>", "<pad>", "</s>", "<unk>")
+MASK = "<mask>"
+DICTIONARY = "dict.txt"
+OFFSET = 2  # fairseq's learned positions start in the row after the padding symbol's (learned_positional_embedding.py)
+
+
+@dataclasses.dataclass
+class Vocabulary:
+    """What a folder says about the rows of an embedding.
+
+    Args:
+        symbols: of fairseq's dictionary, by row.
+        files: what encodes text in fairseq, by name: a text, or a file to copy.
+        bpe: fairseq's options for it, ``{out}`` being the folder of these files.
+        remark: what there is to know about certain rows.
+        order: transformers' row for each of fairseq's; None if it is the same.
+        args: what it tells fairseq's task.
+    """
+
+    symbols: list[str]
+    files: dict[str, str | Path]
+    bpe: str
+    remark: str = ""
+    order: torch.Tensor | None = None
+    args: dict = dataclasses.field(default_factory=dict)
+
+    def fit(self, rows: int) -> None:
+        """Fill up with symbols that never occur, as fairseq does; the row of the mask may be missing at the end.
+
+        Raises:
+            UsageError: there are more symbols than rows.
+        """
+        if len(self.symbols) == rows + 1 and self.symbols[-1] == MASK:
+            self.symbols.pop()
+            self.order = None if self.order is None else self.order[:rows]
+        if len(self.symbols) > rows:
+            raise UsageError(f"the vocabulary has {len(self.symbols):,} entries and the embedding {rows:,} rows")
+        self.symbols += [f"madeupword{i:04d}" for i in range(rows - len(self.symbols))]
+
+    def dictionary(self) -> str:
+        """dict.txt. fairseq's tasks add <mask> themselves: it is written where that would give it another row."""
+        symbols = self.symbols[:-1] if self.symbols[-1] == MASK else self.symbols
+        lines, seen = [], set(SPECIAL)
+        for symbol in symbols[len(SPECIAL) :]:
+            lines.append(f"{symbol} 1 #fairseq:overwrite\n" if symbol in seen else f"{symbol} 1\n")
+            seen.add(symbol)
+        return "".join(lines)
+
+
+def read_json(path: Path) -> dict:
+    """A JSON object; empty if there is no such file.
+
+    Raises:
+        UsageError: it is damaged or something else.
+    """
+    if not path.is_file():
+        return {}
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError as error:
+        raise UsageError(f"{path} is no JSON ({error})") from error
+    if not isinstance(data, dict):
+        raise UsageError(f"{path} is no JSON object")
+    return data
+
+
+def by_row(ids: dict[str, int], path: Path) -> list[str]:
+    """The tokens of a dict ``token: id`` in the order of their ids.
+
+    Raises:
+        UsageError: the ids are not 0, 1, 2 and so on.
+    """
+    tokens = sorted(ids, key=ids.get)
+    if [ids[token] for token in tokens] != list(range(len(tokens))):
+        raise UsageError(f"{path}: the ids of its {len(tokens):,} tokens are not 0 to {len(tokens) - 1:,}")
+    return tokens
+
+
+def added_tokens(folder: Path) -> dict[int, str]:
+    """Tokens that a tokenizer has beside its vocabulary, by id, from any of the files that say so."""
+    tokens = {entry["id"]: entry["content"] for entry in read_json(folder / "tokenizer.json").get("added_tokens", [])}
+    decoder = read_json(folder / "tokenizer_config.json").get("added_tokens_decoder", {})
+    tokens |= {int(i): entry["content"] for i, entry in decoder.items()}
+    return tokens | {i: token for token, i in read_json(folder / "added_tokens.json").items()}
+
+
+def append_added(symbols: list[str], folder: Path) -> None:
+    """Append the added tokens that come after a vocabulary, with symbols that never occur in gaps."""
+    later = {i: token for i, token in added_tokens(folder).items() if i >= len(symbols)}
+    for i in range(len(symbols), max(later, default=-1) + 1):
+        symbols.append(later.get(i, f"unused{i}"))
+
+
+def token_name(folder: Path, name: str, default: str) -> str:
+    """What a tokenizer calls one of its special tokens, such as ``cls_token``."""
+    for file in ("special_tokens_map.json", "tokenizer_config.json"):
+        token = read_json(folder / file).get(name)
+        if token:
+            return token["content"] if isinstance(token, dict) else token
+    return default

@@ -1,0 +1,50 @@
+"""BERT's WordPieces (``vocab.txt``) as fairseq's dictionary.
+
+[CLS], [PAD], [SEP] and [UNK] become fairseq's ``<s>``, ``<pad>``, ``</s>`` and ``<unk>``, whose ids are fixed, so the
+rows of the embedding move with them. All other pieces keep their order.
+"""
+
+from pathlib import Path
+
+import torch
+
+from ..errors import UsageError
+from .vocabulary import MASK, SPECIAL, Vocabulary, append_added, by_row, read_json, token_name
+
+FILE, TOKENIZER = "vocab.txt", "tokenizer_config.json"
+NAMES = {"cls_token": "[CLS]", "pad_token": "[PAD]", "sep_token": "[SEP]", "unk_token": "[UNK]"}  # as SPECIAL
+
+
+def read_wordpiece(folder: Path, rows: int) -> Vocabulary | None:
+    pieces = _pieces(folder)
+    if pieces is None:
+        return None
+    files = {FILE: folder / FILE if (folder / FILE).is_file() else "".join(f"{piece}\n" for piece in pieces)}
+    if (folder / TOKENIZER).is_file():  # says whether the pieces are cased
+        files[TOKENIZER] = folder / TOKENIZER
+    append_added(pieces, folder)
+    first = []
+    for name, default in NAMES.items():
+        token = token_name(folder, name, default)
+        if token not in pieces:
+            raise UsageError(f"{folder}: its vocabulary has no {token}, the {name}")
+        first.append(pieces.index(token))
+    mask = token_name(folder, "mask_token", "[MASK]")
+    moved = set(first)
+    rest = [i for i in range(max(rows, len(pieces))) if i not in moved]
+    symbols = [*SPECIAL, *(MASK if pieces[i] == mask else pieces[i] for i in rest if i < len(pieces))]
+    ids = ", ".join(f"{pieces[i]} is {symbol}" for i, symbol in zip(first, SPECIAL, strict=True))
+    if MASK in symbols:
+        ids += f", {mask} is {MASK} (row {symbols.index(MASK):,})"
+    cased = not read_json(folder / TOKENIZER).get("do_lower_case", True)
+    bpe = f"--bpe bert --bpe-vocab-file {{out}}/{FILE}{' --bpe-cased' if cased else ''}"
+    return Vocabulary(symbols, files, bpe, ids, order=torch.tensor(first + rest))
+
+
+def _pieces(folder: Path) -> list[str] | None:
+    """All WordPieces by row. A line ends at a line feed only: some pieces are other white space."""
+    if (folder / FILE).is_file():
+        with (folder / FILE).open(encoding="utf-8", newline="\n") as lines:
+            return [line.rstrip("\r\n") for line in lines]
+    model = read_json(folder / "tokenizer.json").get("model", {})
+    return by_row(model["vocab"], folder / "tokenizer.json") if model.get("type") == "WordPiece" else None
