@@ -13,5 +13,6 @@ source scripts/install.sh "[test]"
 # The public implementations that the parity tests compare with; without them these tests are skipped.
 python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".[peers]" ||
     echo "note: the extra 'peers' could not be installed, its tests are skipped" >&2
-export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-PASSIVE}"
+# Models are tiny here: a second thread costs more than it brings.
+export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-PASSIVE}" OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
 exec python -m pytest "$@"
