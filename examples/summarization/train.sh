@@ -66,24 +66,6 @@ arguments=(
     --seed "$SEED" --save-dir "$SAVE_DIR" --no-epoch-checkpoints
     --log-format simple --log-interval 10
 )
-case "+$ADAPTER+" in *+houlsby+* | *+pfeiffer+* | *+parallel+* | *+mam+*) arguments+=(--adapter-bottleneck "$BOTTLENECK") ;; esac
-case "+$ADAPTER+" in *+lora+*) arguments+=(--lora-rank "$LORA_RANK") ;; esac
-case "+$ADAPTER+" in *+prefix+* | *+mam+*) arguments+=(--prefix-length "$PREFIX_LENGTH") ;; esac
-if [[ "$PRUNER" != none ]]; then
-    arguments+=(--pruner "$PRUNER" --prune-batches "${PRUNE_BATCHES:-16}")
-    if [[ "$LARGE_SPARSE" == 1 ]]; then
-        arguments+=(--sparsity "$SPARSITY")
-    else
-        arguments+=(--large-sparse "$LARGE_SPARSE")
-    fi
-fi
-if [[ -n "${MAX_UPDATE:-}" ]]; then
-    arguments+=(--max-update "$MAX_UPDATE")
-else
-    arguments+=(--max-epoch "${MAX_EPOCH:-10}")
-fi
+add_adapter_flags 10
 if ((GPUS == 0)); then arguments+=(--cpu); fi
-
-updates="$(python examples/summarization/count_updates.py "${arguments[@]}" "$@")"
-echo "training $SAVE_DIR: $updates updates, learning rate $LR"
-exec fairseq-train "${arguments[@]}" --total-num-update "$updates" --warmup-updates "$((updates / 10))" "$@"
+train_with_warmup 10 "$@"
