@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Optional
 
+import torch
 from fairseq.dataclass import FairseqDataclass
 from fairseq.distributed import utils as distributed_utils
 from fairseq.models import BaseFairseqModel
@@ -57,6 +58,13 @@ class PruneAtInitConfig(FairseqDataclass):
     prune_seed: Optional[int] = field(
         default=None, metadata={"help": "seed of random scores and of the pruning batches (default: --seed)"}
     )
+    matmul_precision: Optional[str] = field(
+        default=None,
+        metadata={
+            "help": "of float32 matrix products: highest, high (TF32 on GPUs from Ampere on) or medium (bfloat16 on "
+            "CPUs that have it), which are faster; pruning is always scored at the highest (default: torch's)"
+        },
+    )
     random_backbone: bool = field(
         default=False, metadata={"help": "allow adapters on a randomly initialised backbone (tests, benchmarks)"}
     )
@@ -73,6 +81,8 @@ class PruneAtInitMixin:
             if cfg.large_sparse != 1:
                 cfg.sparsity = _large_sparsity(cfg)
             cls.check_options(cfg)
+        if cfg.matmul_precision is not None:
+            torch.set_float32_matmul_precision(cfg.matmul_precision)
         return super().setup_task(cfg, **kwargs)
 
     @classmethod
@@ -238,5 +248,7 @@ def _check_options(cfg: DictConfig) -> None:
         raise UsageError(f"--sparsity {cfg.sparsity} needs a --pruner: {', '.join(PRUNERS)}")
     if cfg.prune_scope not in SCOPES:
         raise UsageError(f"unknown --prune-scope {cfg.prune_scope!r}; choose one of {', '.join(SCOPES)}")
+    if cfg.matmul_precision not in (None, "highest", "high", "medium"):
+        raise UsageError(f"unknown --matmul-precision {cfg.matmul_precision!r}; choose highest, high or medium")
     if cfg.prune_batches < 1:
         raise UsageError(f"--prune-batches {cfg.prune_batches}: at least one batch is needed")

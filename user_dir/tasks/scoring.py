@@ -65,7 +65,7 @@ def broadcast_masks(masks: dict[str, Tensor], device: torch.device) -> dict[str,
 
 @contextmanager
 def untouched(model: BaseFairseqModel) -> Iterator[None]:
-    """Evaluation mode inside; afterwards train/eval modes and all random states are what they were."""
+    """Evaluation mode and exact products inside; afterwards modes, precision and random states are what they were."""
     modes = {module: module.training for module in model.modules()}
     python_state, numpy_state = random.getstate(), np.random.get_state()
     devices = range(torch.cuda.device_count()) if torch.cuda.is_available() else []
@@ -74,6 +74,8 @@ def untouched(model: BaseFairseqModel) -> Iterator[None]:
     for module in checkpointed:
         module.forward = module.precheckpoint_forward
     model.eval()
+    precision = torch.get_float32_matmul_precision()
+    torch.set_float32_matmul_precision("highest")
     with torch.random.fork_rng(devices):
         try:
             yield
@@ -82,6 +84,7 @@ def untouched(model: BaseFairseqModel) -> Iterator[None]:
                 module.forward = forward
             for module, mode in modes.items():
                 module.training = mode
+            torch.set_float32_matmul_precision(precision)
             random.setstate(python_state)
             np.random.set_state(numpy_state)
 
