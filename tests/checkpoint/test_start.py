@@ -109,3 +109,11 @@ def test_a_dictionary_of_another_size_is_refused(model, build_bart, size):
     state = build_bart("bart_base", dictionary=dictionary_of(size)).state_dict()
     with pytest.raises(UsageError, match=f"dictionary of {size} entries, and the data's has 60 .*dict.txt"):
         check_fits(model, state, "model.pt")
+
+
+def test_a_row_more_is_for_a_mask_that_the_dictionary_lacks(build_bart):
+    dictionary = dictionary_of(60)
+    dictionary.add_symbol("<mask>")
+    state = build_bart("bart_base", dictionary=dictionary_of(62)).state_dict()
+    with pytest.raises(UsageError, match="dictionary of 62 entries, and the data's has 61 .*--langs"):
+        check_fits(build_bart(dictionary=dictionary), state, "model.pt")

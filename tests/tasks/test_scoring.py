@@ -41,3 +41,14 @@ def test_checkpointed_layers_are_scored_plain_and_checkpointed_again():
         assert layer.forward == plain
         torch.autograd.grad(layer(torch.ones(1, 3)).sum(), layer.weight)
     assert layer.forward is checkpointed
+
+
+def test_masks_do_not_depend_on_the_precision_of_training():
+    former = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision("medium")
+        with untouched(nn.Linear(3, 3)):
+            assert torch.get_float32_matmul_precision() == "highest"
+        assert torch.get_float32_matmul_precision() == "medium"
+    finally:
+        torch.set_float32_matmul_precision(former)

@@ -45,22 +45,23 @@ def read_state(path: str) -> dict:
 
 
 def check_fits(model: nn.Module, state_dict: dict, path: str) -> None:
-    """Compare the backbone's tensors with those of the model, of which a file may have a <mask> row more.
+    """Compare the backbone's tensors with those of the model, of which a file may have a row more for <mask>.
 
     Raises:
         UsageError: a tensor has another shape, or layers are missing or left over.
     """
     own = {key: value for key, value in model.named_parameters() if not is_adapter_key(key)}
+    mask_is_known = "<mask>" in model.encoder.dictionary
     for key, value in own.items():
         held = state_dict.get(key)
         if held is None or held.shape == value.shape:
             continue
         if key.endswith(("embed_tokens.weight", "output_projection.weight")) and held.shape[1:] == value.shape[1:]:
-            if held.shape[0] == value.shape[0] + 1:
+            if held.shape[0] == value.shape[0] + 1 and not mask_is_known:
                 continue
             raise UsageError(
                 f"{path} has a dictionary of {held.shape[0]} entries, and the data's has {value.shape[0]} ({key}): "
-                "binarise the data with the backbone's dict.txt"
+                "binarise the data with the backbone's dict.txt, and name all --langs if it is an mBART"
             )
         raise UsageError(
             f"{path} does not fit --arch: {key} has shape {tuple(held.shape)} in the file and {tuple(value.shape)} "

@@ -1,0 +1,48 @@
+"""sparse-adapter average on two states of one run, and on states of two runs."""
+
+from argparse import Namespace
+
+import pytest
+import torch
+from fairseq.checkpoint_utils import load_checkpoint_to_cpu
+from sparse_adapter.checkpoint.adapter_file import fresh_checkpoint
+from sparse_adapter.cli.average import run
+from sparse_adapter.errors import UsageError
+from sparse_adapter.modules import MASK_KEY, is_adapter_key
+
+from ..conftest import state_copy
+
+
+def save(path, model) -> None:
+    cfg = {"model": Namespace(arch="sparse_adapter_bart_base"), "task": {"_name": "sparse_adapter_translation"}}
+    torch.save(fresh_checkpoint(cfg, model), path)
+
+
+@pytest.fixture
+def files(pruned_model, tmp_path) -> list:
+    """Two checkpoints whose values differ and whose masks do not."""
+    first = state_copy(pruned_model)
+    second = {key: value + 2 if value.is_floating_point() else value for key, value in first.items()}
+    paths = [tmp_path / "first.pt", tmp_path / "second.pt"]
+    for path, model in zip(paths, (first, second), strict=True):
+        save(path, model)
+    return paths
+
+
+def test_the_masks_of_one_run_stay(files, tmp_path):
+    run(Namespace(files=files, out=tmp_path / "out.pt", force=False))
+    first, mean = (load_checkpoint_to_cpu(str(path))["model"] for path in (files[0], tmp_path / "out.pt"))
+    assert sum(key.endswith(MASK_KEY) for key in mean) > 0
+    for key, value in mean.items():
+        torch.testing.assert_close(value, first[key] + 1 if value.is_floating_point() else first[key])
+
+
+def test_other_masks_are_refused_and_nothing_is_written(files, tmp_path):
+    """As many weights kept, so that all shapes agree."""
+    state = load_checkpoint_to_cpu(str(files[1]))["model"]
+    key = next(key for key in state if is_adapter_key(key) and key.endswith(MASK_KEY))
+    state[key] = state[key].flip(0)
+    save(files[1], state)
+    with pytest.raises(UsageError, match="only files with the same masks can be averaged"):
+        run(Namespace(files=files, out=tmp_path / "out.pt", force=False))
+    assert not (tmp_path / "out.pt").exists()

@@ -1,0 +1,159 @@
+"""Several families over one backbone, on random models."""
+
+import random
+import shutil
+from argparse import Namespace
+from pathlib import Path
+
+import pytest
+import torch
+from fairseq.checkpoint_utils import load_model_ensemble
+from sparse_adapter.adapters.lora import LowRank
+from sparse_adapter.checkpoint.adapter_file import fresh_checkpoint, write_adapter_file
+from sparse_adapter.checkpoint.adapter_only import backbone_fingerprint
+from sparse_adapter.checkpoint.rebuild import own_arguments
+from sparse_adapter.errors import UsageError
+from sparse_adapter.modules import is_adapter_key, sparse_weights
+from sparse_adapter.serving import PLAIN, Translator
+from sparse_adapter.serving.domains import generation
+
+from ..conftest import randomize
+
+TASK = {"_name": "sparse_adapter_translation", "source_lang": "source", "target_lang": "target"}
+FAMILIES = {
+    "houlsby": {"adapter_bottleneck": 8},
+    "large": {"adapter_bottleneck": 16},
+    "lora": {"adapter": "lora", "lora_rank": 4, "lora_sites": "q,k,v,out"},
+    "prefix": {"adapter": "prefix", "prefix_length": 3},
+}
+BEAM = {"beam": 3, "max_len_b": 9}
+
+
+def save_backbone(path: Path, model) -> None:
+    """As a stock BART that was pretrained by denoising."""
+    args = own_arguments(model.adapter_args) | {"arch": "bart_base", "_name": "bart_base"}
+    torch.save(fresh_checkpoint({"model": Namespace(**args), "task": {"_name": "denoising"}}, model.state_dict()), path)
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory, dictionary, build_bart) -> Path:
+    """A plain backbone, its dictionaries, and an adapter file of every family; those of "large" are not pruned."""
+    folder = tmp_path_factory.mktemp("serving")
+    for language in ("source", "target"):
+        dictionary.save(str(folder / f"dict.{language}.txt"))
+    save_backbone(folder / "b.pt", build_bart(adapter="none"))
+    for name, options in FAMILIES.items():
+        model = randomize(build_bart(**options), std=0.5)
+        for weight in sparse_weights(model).values() if name != "large" else ():
+            weight.prune_(torch.rand(weight.shape) < 0.6)
+        model.adapter_args.backbone_fingerprint = backbone_fingerprint(model)
+        tensors = {key: value for key, value in model.state_dict().items() if is_adapter_key(key)}
+        write_adapter_file(folder / f"{name}.safetensors", tensors, own_arguments(model.adapter_args), TASK, {})
+    return folder
+
+
+def load(folder, *names: str, **options) -> Translator:
+    files = {name: folder / f"{name}.safetensors" for name in names}
+    return Translator.load(folder / "b.pt", files, data=folder, **BEAM, **options)
+
+
+@pytest.fixture(scope="module")
+def translator(folder) -> Translator:
+    return load(folder, *FAMILIES)
+
+
+@pytest.fixture
+def texts() -> list[str]:
+    generator = random.Random(1)
+    return [" ".join(f"word{generator.randrange(56)}" for _ in range(generator.randint(1, 20))) for _ in range(12)]
+
+
+def test_together_is_as_alone(folder, translator, texts):
+    asked = [(name, text) for text in texts for name in (*FAMILIES, PLAIN)]
+    together = dict(zip(asked, translator.translate_mixed(asked), strict=True))
+    for name in FAMILIES:
+        alone = load(folder, name).translate(texts, name)
+        assert [together[name, text] for text in texts] == alone == translator.translate(texts, name)
+
+
+@pytest.mark.parametrize("limits", [{"batch_size": 1}, {"batch_size": 5}, {"max_tokens": 25}], ids=str)
+def test_batches_change_nothing(folder, translator, texts, limits):
+    assert load(folder, "houlsby", **limits).translate(texts, "houlsby") == translator.translate(texts, "houlsby")
+
+
+def beams(domain, model, generator, texts: list[str]) -> list[dict]:
+    dataset = domain.dataset(texts)
+    sample = dataset.collater([dataset[i] for i in range(len(texts))])
+    return [beam for beams in domain.task.inference_step(generator, [model], sample) for beam in beams]
+
+
+def stock_beams(domain, path, texts: list[str]) -> list[dict]:
+    """Loaded, prepared and decoded as fairseq-generate does."""
+    cfg = generation(**BEAM, lenpen=1.0, max_len_a=0.0)
+    overrides = {"backbone": str(path.parent / "b.pt"), "backbone_vocabulary": "60 60"}
+    (model,), _ = load_model_ensemble([str(path)], arg_overrides=overrides, task=domain.task)
+    model.prepare_for_inference_(cfg)
+    return beams(domain, model, domain.task.build_generator([model], cfg.generation), texts)
+
+
+def test_the_plain_backbone_is_the_backbone_to_the_bit(folder, translator, texts):
+    domain = translator._domains[PLAIN]
+    expected, found = stock_beams(domain, folder / "b.pt", texts), beams(domain, domain.model, domain.generator, texts)
+    for key in ("tokens", "positional_scores"):
+        assert all(torch.equal(x[key], y[key]) for x, y in zip(expected, found, strict=True))
+
+
+@pytest.mark.parametrize("name", FAMILIES)
+def test_adapters_decode_as_in_fairseq_generate(folder, translator, texts, name):
+    domain, exact = translator._domains[name], name != "lora"  # which is not merged here
+    expected = stock_beams(domain, folder / f"{name}.safetensors", texts)
+    for x, y in zip(expected, beams(domain, domain.model, domain.generator, texts), strict=True):
+        assert torch.equal(x["tokens"], y["tokens"])
+        tolerance = {"rtol": 0, "atol": 0} if exact else {"rtol": 1e-4, "atol": 1e-5}
+        torch.testing.assert_close(y["positional_scores"], x["positional_scores"], **tolerance)
+
+
+def test_the_backbone_is_in_memory_once(translator):
+    plain = dict(translator.model(PLAIN).named_parameters())
+    for name in FAMILIES:
+        model = translator.model(name)
+        own = dict(model.named_parameters())
+        assert all(own[key].data_ptr() == value.data_ptr() for key, value in plain.items())
+        assert all(is_adapter_key(key) for key in own.keys() - plain.keys())
+        assert all(module.merged is None for module in model.modules() if isinstance(module, LowRank))
+
+
+def test_every_domain_has_scores_of_its_own(translator, texts):
+    domains = [translator._domains[name] for name in translator.domains]
+    scores = {float(beams(domain, domain.model, domain.generator, texts)[0]["score"]) for domain in domains}
+    assert len(scores) == len(FAMILIES) + 1
+
+
+def test_requests_keep_their_order(translator, texts):
+    assert translator.domains == [PLAIN, *FAMILIES]
+    assert translator.translate([]) == []
+    one, other = translator.translate(texts[:1], "lora")[0], translator.translate(texts[1:2])[0]
+    assert translator.translate_mixed([("lora", texts[0]), ("", texts[1]), ("lora", texts[0])]) == [one, other, one]
+
+
+def test_what_cannot_be_translated_is_refused(translator):
+    with pytest.raises(UsageError, match="unknown domain 'housby'; did you mean 'houlsby'?"):
+        translator.translate(["word1"], domain="housby")
+    with pytest.raises(UsageError, match="the text has 71 tokens, and the model or --max-tokens allows 64"):
+        translator.translate(["word1 " * 70])
+
+
+def test_adapters_of_another_backbone_are_refused(folder, tmp_path, build_bart):
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    model = build_bart(adapter="none")
+    model.encoder.layers[0].fc1.weight.data[0, 0] += 1e-3
+    save_backbone(copy / "b.pt", model)
+    with pytest.raises(UsageError, match="b.pt is not the backbone that .*lora.safetensors was trained on"):
+        load(copy, "lora")
+
+
+def test_adapters_of_another_architecture_are_refused(folder, tmp_path, build_bart):
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    save_backbone(copy / "b.pt", build_bart(adapter="none", encoder_normalize_before=True))
+    with pytest.raises(UsageError, match="lora.safetensors was trained on another architecture than that of"):
+        load(copy, "lora")
