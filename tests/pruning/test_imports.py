@@ -20,7 +20,12 @@ ALLOWED = {
     "squad": {"errors"},
     "tasks": {"squad", "adapters", "pruning", "checkpoint", "modules", "files", "errors"},
     "convert": {"models", "checkpoint", "modules", "files", "errors"},
-    "cli": {"convert", "tasks", "models", "adapters", "pruning", "checkpoint", "modules", "files", "errors"},
+    "study": {"adapters", "pruning", "files", "errors"},
+    "serving": {"models", "adapters", "checkpoint", "modules", "errors"},
+    "cli": {
+        *("serving", "study", "convert", "tasks", "models", "adapters", "pruning", "checkpoint", "modules"),
+        *("files", "errors"),
+    },
 }
 SINGLE_FILES = {"errors", "files"}
 

@@ -37,8 +37,9 @@ def test_dead_units_are_rows_of_down_and_columns_of_up(model):
 def test_a_weight_without_units_has_no_dead_ones():
     linear = SparseLinear(4, 3, torch.nn.init.normal_)
     linear.weight.prune_(torch.zeros(3, 4).bool())
-    site = nn.ModuleDict({"query": linear})
-    model = nn.ModuleDict({"layer": nn.ModuleDict({"sparse_adapter": nn.ModuleDict({"fusion": nn.ModuleDict({"ffn": site})})})})
+    model = linear
+    for name in ("query", "ffn", "fusion", "sparse_adapter", "layer"):  # from the inside out
+        model = nn.ModuleDict({name: model})
     report = sparsity_report(model)
     assert (report["units"], report["dead_units"], report["matrices"][0]["kept"]) == (0, 0, 0)
 

@@ -1,4 +1,4 @@
-"""The command ``sparse-adapter``: look at, share, merge, average and check what was trained; convert models."""
+"""The command ``sparse-adapter``: look at, share, merge, average, check and serve what was trained; convert models."""
 
 import argparse
 import logging
@@ -6,7 +6,7 @@ import os
 import sys
 
 from ..errors import one_line_errors
-from . import average, check, convert, extract, info, merge
+from . import average, check, convert, extract, info, merge, report, study, translate
 
 COMMANDS = {
     "info": info,
@@ -15,6 +15,9 @@ COMMANDS = {
     "average": average,
     "check": check,
     "convert": convert,
+    "study": study,
+    "report": report,
+    "translate": translate,
 }
 
 
@@ -35,8 +38,19 @@ def parser() -> argparse.ArgumentParser:
     return main_parser
 
 
+def parse(argv: list[str] | None = None) -> argparse.Namespace:
+    """The arguments; KEY=VALUE may also follow options, where argparse leaves them over."""
+    main_parser = parser()
+    args, left = main_parser.parse_known_args(argv)
+    if "overrides" in args and not any(word.startswith("-") for word in left):
+        args.overrides += left
+    elif left:
+        main_parser.error(f"unrecognized arguments: {' '.join(left)}")
+    return args
+
+
 def main(argv: list[str] | None = None) -> None:
-    args = parser().parse_args(argv)
+    args = parse(argv)
     logging.disable(logging.INFO)
     try:
         with one_line_errors():

@@ -1,0 +1,128 @@
+"""Verdicts and tables from results made up by a rule, and where a run is missing."""
+
+import pandas as pd
+import pytest
+from sparse_adapter.study.claims import first_reached, judge
+from sparse_adapter.study.results import collect
+from sparse_adapter.study.scores import Scores, dense, pruned
+from sparse_adapter.study.tables import AVERAGE, PARAMETERS, paper_tables, published, published_table, side_by_side
+
+from .made_up import finished_study
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory) -> Scores:
+    configs = ("table1", "table2", "table3", "table4", "figure2")
+    return scores(finished_study(tmp_path_factory.mktemp("s") / "all", *configs))
+
+
+def scores(folder) -> Scores:
+    tables = collect(folder)
+    return Scores(tables["results"], tables["curves"])
+
+
+def frame(*rows) -> pd.DataFrame:
+    """Finished runs of one task and backbone: (system, seed, score, lr)."""
+    columns = {"status": "finished", "task": "rte", "label": "RTE", "example": "glue", "backbone": "b"}
+    columns |= {"large_sparse": 1, "bottleneck": None, "curve_metric": "acc", "metric": "accuracy"}
+    systems = {"full": ("none", "none", 0.0), "houlsby-dense": ("houlsby", "none", 0.0),
+               "houlsby-snip0.4": ("houlsby", "snip", 0.4)}  # fmt: skip
+    return pd.DataFrame(
+        [
+            columns
+            | dict(zip(("family", "pruner", "sparsity"), systems[system], strict=True))
+            | {"system": system, "seed": seed, "score": score, "lr": lr, "run": f"{system}-{lr}-{seed}"}
+            for system, seed, score, lr in rows
+        ]
+    )
+
+
+NO_CURVES = pd.DataFrame(columns=["run", "epoch", "update", "progress", "metric", "value"])
+
+
+def test_pairs_are_of_the_same_task_and_seed():
+    runs = frame(("houlsby-dense", 1, 60.0, None), ("houlsby-dense", 2, 61.0, None), ("houlsby-snip0.4", 2, 63.0, None))
+    pairs = Scores(runs, NO_CURVES).pairs(pruned("snip", 0.4), dense())
+    assert pairs[["seed", "score_first", "score_second"]].values.tolist() == [[2, 63.0, 61.0]]
+
+
+def test_the_learning_rate_of_the_best_mean_counts():
+    rows = [("houlsby-dense", seed, value, lr) for lr, values in ((1e-4, (60, 62)), (1e-3, (61, 63)))
+            for seed, value in enumerate(values)]  # fmt: skip
+    found = Scores(frame(*rows), NO_CURVES)
+    assert found.chosen == {("rte", "b", "houlsby-dense"): 1e-3} and sorted(found.runs["score"]) == [61, 63]
+
+
+def test_verdicts_are_those_of_the_rule(whole):
+    verdicts = {claim.text.split(" ")[0]: claim.verdict for claim in judge(whole)}
+    claims = {claim.text: claim for claim in judge(whole)}
+    assert verdicts["SparseAdapter"] == "not supported"  # 80 % costs 1.3 points by the rule
+    parts = {part.label: part.verdict for claim in claims.values() for part in claim.parts}
+    assert parts["snip s = 0.4 against dense"] == "supported"
+    assert parts["snip s = 0.8 against dense"] == "not supported"
+    assert parts["Large-Sparse 4× against full"] == "supported"
+    assert parts["snip against magnitude"] == "supported"
+    part = next(part for claim in claims.values() for part in claim.parts if part.label == "snip against random")
+    assert part.comparison.n == 4 * 5 and set(part.tasks) == {"CoLA", "MRPC", "STS-B", "RTE"} and len(part.pairs) == 20
+
+
+def test_what_was_not_run_is_not_tested(tmp_path):
+    found = judge(scores(finished_study(tmp_path / "some", "table1", without="grasp")))
+    by_text = {claim.text: claim for claim in found}
+    assert by_text["Large-Sparse beats the dense adapter."].verdict == "not tested"
+    best = by_text["SNIP is the best pruner (s = 0.4)."]
+    assert [part.comparison.n for part in best.parts] == [20, 20, 20, 0]
+
+
+def test_convergence():
+    curve = pd.DataFrame(
+        {"update": [3, 1, 2], "progress": [1.0, 1 / 3, 2 / 3], "metric": "acc", "value": [60.0, 50.0, 61.0]}
+    )
+    assert first_reached(curve, 60) == pytest.approx(2 / 3) and first_reached(curve, 40) == pytest.approx(1 / 3)
+    assert first_reached(curve, 70) == 1
+    loss = curve.assign(metric="loss", value=[3.0, 5.0, 2.9])
+    assert first_reached(loss, 3) == pytest.approx(2 / 3)
+
+
+def test_tables_have_the_paper_s_layout(whole):
+    tables = {table.name: table for table in paper_tables(whole)}
+    assert list(tables) == ["table1", "table2", "table3", "table4"]
+    first = tables["table1"]
+    assert first.rows == ["Fine-Tune", "Adapter", "w/ Rand.", "w/ Mag.", "w/ ER", "w/ SNIP", "w/ GraSP"]
+    glue = [PARAMETERS, "CoLA", "MRPC", "STS-B", "RTE"]
+    assert [label for backbone, label in first.columns if backbone == "bert.base"][:5] == glue
+    assert tables["table2"].rows == ["Fine-Tune", "Adapter", "s = 0.2", "s = 0.4", "s = 0.6", "s = 0.8"]
+    assert ("bart.large", "XSum") in tables["table2"].columns and ("bert.base", "GLUE") in tables["table2"].columns
+    assert tables["table3"].rows == ["Fine-Tune", "Adapter", "LS-Adapter 2×", "LS-Adapter 3×", "LS-Adapter 4×"]
+    assert tables["table4"].rows[2:] == ["Pfeiffer", "S-Pfeiffer", "LoRA", "S-LoRA", "MAM", "S-MAM", "AF", "S-AF"]
+
+
+def test_a_cell_is_the_mean_of_its_runs(whole):
+    table = paper_tables(whole)[0]
+    cell = table.cells["w/ SNIP", ("bert.base", "RTE")]
+    rows = whole.runs[whole.runs["run"].isin(cell.runs)]
+    assert cell.n == len(rows) == 5 and cell.mean == pytest.approx(rows["score"].mean())
+    assert cell.sd == pytest.approx(rows["score"].std(ddof=1))
+    share = table.cells["w/ SNIP", ("bert.base", PARAMETERS)]
+    assert share.mean == pytest.approx(100 * 601_000 / 50_000_000)
+
+
+def test_published_rows_and_columns_are_those_of_our_tables(whole):
+    for table in paper_tables(whole):
+        paper = published_table(table.name, "")
+        assert set(paper.rows) <= set(table.rows)
+    assert {row["status"] for row in published()} == {"published"}
+    value = {(r["table"], r["backbone"], r["row"], r["column"]): r["value"] for r in published()}
+    assert value["table1", "roberta-base", "w/ SNIP", AVERAGE] == 78.6
+    assert value["table2", "bart-large", "s = 0.4", "XSum"] == 21.8
+    assert value["table3", "bert-base", "LS-Adapter 4×", "RTE"] == 68.2
+    assert value["table4", "roberta-base", "S-AF", AVERAGE] == 80.1
+
+
+def test_side_by_side_names_every_run(whole):
+    table = paper_tables(whole)[0]
+    both = side_by_side(table)
+    cell = both[(both["row"] == "w/ SNIP") & (both["column"] == "RTE")]
+    ours, paper = (cell[cell["status"] == status] for status in ("ours", "published"))
+    assert set(ours["runs"].iloc[0].split()) == {f"rte-bert.base-houlsby-snip0.4-seed{i}" for i in range(1, 6)}
+    assert sorted(paper["mean"]) == [68.2, 75.0]

@@ -1,0 +1,110 @@
+"""A config: what it completes, and what it refuses before anything runs, in one line."""
+
+import json
+
+import pytest
+from sparse_adapter.cli import parse
+from sparse_adapter.errors import UsageError
+from sparse_adapter.study.config import read_config
+from sparse_adapter.study.grid import make_plan
+
+from .made_up import CONFIGS, places, plan_of, pretended
+
+BLOCK = {"family": "houlsby", "pruner": "snip"}
+
+
+def changed(tmp_path, **keys):
+    """The tiny config with other values; None takes a key away."""
+    path = pretended(tmp_path / "here")
+    config = json.loads(path.read_text()) | keys
+    path.write_text(json.dumps({key: value for key, value in config.items() if value is not None}))
+    return path
+
+
+@pytest.mark.parametrize(
+    "keys, message",
+    [
+        ({"seed": [1]}, "unknown key 'seed' (did you mean seeds?)"),
+        ({"grid": []}, "grid is missing or empty"),
+        ({"tasks": None}, "tasks is missing or empty"),
+        ({"seeds": []}, "at least one whole number"),
+        ({"seeds": [1.5]}, "at least one whole number"),
+        ({"grid": [{"family": "houlsbi"}]}, "unknown family 'houlsbi' (did you mean houlsby?)"),
+        ({"grid": [{"pruner": "snipe", "sparsity": 0.4}]}, "unknown pruner 'snipe' (did you mean snip?)"),
+        ({"grid": [{"sparsity": 0.4}]}, "needs a pruner"),
+        ({"grid": [{"large_sparse": 2}]}, "large_sparse needs a pruner"),
+        ({"grid": [{**BLOCK, "sparsity": 0.5, "large_sparse": 2}]}, "give one of the two"),
+        ({"grid": [{**BLOCK, "large_sparse": 1.5}]}, "large_sparse 1.5 is not a whole number"),
+        ({"grid": [{**BLOCK, "sparsity": 1}]}, "sparsity 1 is not the fraction removed"),
+        ({"grid": [{**BLOCK, "sparsity": "much"}]}, "sparsity 'much' is no number"),
+        ({"grid": [{**BLOCK, "sparsity": []}]}, "sparsity has no values"),
+        ({"grid": [BLOCK]}, "a pruner needs a sparsity, or large_sparse"),
+        ({"grid": ["houlsby"]}, "'houlsby' is no block"),
+        ({"grid": [{"famly": "houlsby"}]}, "unknown key 'famly' (did you mean family?)"),
+        ({"data": "nowhere"}, "nowhere: there is no such folder"),
+        ({"data": None}, "data is missing"),
+        ({"backbone": "nowhere"}, "nowhere has no model.pt"),
+        ({"backbone": None}, "give a backbone, or backbones by their names"),
+        ({"tasks": ["col"]}, "unknown task 'col' (did you mean cola?)"),
+        ({"tasks": {"mine": {"example": "glu"}}}, "example 'glu' has no"),
+        ({"keep_checkpoints": "perhaps"}, "neither true nor false"),
+        ({"env": "MAX_EPOCH"}, "settings are names with values"),
+    ],
+)
+def test_mistakes_are_told(tmp_path, keys, message):
+    with pytest.raises(UsageError) as error:
+        read_config(changed(tmp_path, **keys))
+    assert message in str(error.value) and "\n" not in str(error.value)
+
+
+def test_a_file_that_is_not_there_or_no_yaml(tmp_path):
+    with pytest.raises(UsageError, match="No such file"):
+        read_config(tmp_path / "absent.yaml")
+    (tmp_path / "broken.yaml").write_text("a: [1\n")
+    with pytest.raises(UsageError, match="broken.yaml"):
+        read_config(tmp_path / "broken.yaml")
+
+
+@pytest.mark.parametrize(
+    "name, runs",
+    [("table1", 4 * 5 * 7), ("table2", 6 * 3 * 6), ("table3", 4 * 5 * 5), ("table4", 4 * 5 * 8), ("figure2", 4 * 5 * 5),
+     ("figure4", 4 * 5 * 4)],
+)  # fmt: skip
+def test_ready_configs(tmp_path, name, runs):
+    assert len(plan_of(name, tmp_path).runs) == runs
+
+
+def test_every_ready_config_is_tested():
+    ready = {path.stem for path in CONFIGS.glob("*.yaml")}
+    assert ready == {"table1", "table2", "table3", "table4", "figure2", "figure4"}
+
+
+def test_own_data_and_backbone_are_two_lines_of_table1(tmp_path):
+    text = (CONFIGS / "table1.yaml").read_text().splitlines()
+    lines = [i for i, line in enumerate(text) if line.startswith(("data:", "backbone:"))]
+    values = [word.partition("=") for word in places(tmp_path)]
+    assert len(lines) == len(values) == 2
+    for i, (key, _, value) in zip(lines, values, strict=True):
+        assert text[i].startswith(f"{key}:")
+        text[i] = f"{key}: {value}"
+    (tmp_path / "mine.yaml").write_text("\n".join(text))
+    plan = make_plan(read_config(tmp_path / "mine.yaml"))
+    assert {run.env["BACKBONE_DIR"] for run in plan.runs.values()} == {str(tmp_path / "bert.base")}
+    assert {part.env["GLUE_DIR"] for part in plan.preparations.values()} == {str(tmp_path / "glue")}
+
+
+def test_overrides(tmp_path):
+    path = pretended(tmp_path / "here")
+    study = read_config(path, ["seeds=[7]", "env.MAX_EPOCH=2", "tasks.one.metric=f1", "resume=true"])
+    assert study.seeds == (7,) and study.resume and not study.keep_checkpoints
+    assert study.tasks[0].env["MAX_EPOCH"] == "2" and study.tasks[0].metric == "f1"
+
+
+def test_overrides_may_follow_options(capsys):
+    words = ["study", "c.yaml", "seeds=[1]", "--out", "there", "data=/data/glue", "--jobs", "2", "tasks=[rte]"]
+    args = parse(words)
+    assert args.overrides == ["seeds=[1]", "data=/data/glue", "tasks=[rte]"] and args.jobs == 2
+    for wrong in (["study", "c.yaml", "--outt", "there"], ["info", "a.pt", "--plot", "b.png", "c.pt", "d=1"]):
+        with pytest.raises(SystemExit):
+            parse(wrong)
+        assert "unrecognized arguments" in capsys.readouterr().err

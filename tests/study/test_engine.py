@@ -1,0 +1,109 @@
+"""Snakemake runs the jobs; a study that is killed goes on where it stopped and ends as if nothing had been."""
+
+import multiprocessing
+import random
+import time
+from pathlib import Path
+
+import pytest
+from sparse_adapter.cli import main
+from sparse_adapter.study.locks import try_lock
+
+from .made_up import pretended
+
+
+def study(config: Path, out: Path, *words: str) -> None:
+    main(["study", str(config), "--out", str(out), "--jobs", "2", "--gpus", "", *words])
+
+
+def processes_of(folder: Path) -> list[str]:
+    """Command lines of living processes that name the folder."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        try:
+            words = path.read_bytes().replace(b"\0", b" ").decode()
+        except OSError:  # it has ended
+            continue
+        if str(folder) in words:
+            found.append(words)
+    return found
+
+
+def finished(out: Path) -> set[str]:
+    return {path.parent.name for path in out.glob("runs/*/result.json")}
+
+
+def test_a_study_runs_and_is_not_repeated(tmp_path, capfd):
+    config = pretended(tmp_path / "here")
+    study(config, tmp_path / "out")
+    assert len(finished(tmp_path / "out")) == 6
+    assert "6/6" in capfd.readouterr().err
+    study(config, tmp_path / "out")
+    assert len((tmp_path / "here" / "started").read_text().splitlines()) == 6
+    assert "6 of them finished" in capfd.readouterr().out
+
+
+def test_failures_are_told_and_not_fatal(tmp_path, capfd, monkeypatch):
+    monkeypatch.setenv("BROKEN", "snip")
+    with pytest.raises(SystemExit, match="2 of 6 runs are not finished .*Start the study again") as error:
+        study(pretended(tmp_path / "here"), tmp_path / "out")
+    assert str(error.value).startswith("error: ") and len(finished(tmp_path / "out")) == 4
+    told = "failed: one-backbone-houlsby-snip0.4-seed1: train.sh ended with status 3: it broke"
+    assert told in capfd.readouterr().err
+    rows = (tmp_path / "out" / "results.csv").read_text().splitlines()
+    assert len(rows) == 7 and sum(",failed," in row and "it broke" in row for row in rows) == 2
+
+
+def test_a_dry_run_runs_nothing(tmp_path, capfd):
+    study(pretended(tmp_path / "here"), tmp_path / "out", "--dry-run")
+    assert not finished(tmp_path / "out") and not (tmp_path / "here" / "started").exists()
+    assert "prepare" in capfd.readouterr().out
+
+
+def test_two_studies_in_one_folder(tmp_path, monkeypatch):
+    monkeypatch.setattr("sparse_adapter.study.engine._HAND_OVER", 0)
+    lock = try_lock(tmp_path / "out" / ".lock")
+    assert lock is not None
+    with pytest.raises(SystemExit, match="is running in it already"):
+        study(pretended(tmp_path / "here"), tmp_path / "out")
+
+
+def test_snakemake_is_not_installed(tmp_path, monkeypatch):
+    monkeypatch.setattr("sparse_adapter.study.engine.importlib.util.find_spec", lambda name: None)
+    with pytest.raises(SystemExit, match="needs Snakemake: pip install"):
+        study(pretended(tmp_path / "here"), tmp_path / "out")
+
+
+@pytest.mark.parametrize("words", [["--jobs", "0"], ["--profile", "nowhere"], ["seeds"]])
+def test_mistakes_of_the_command(tmp_path, words):
+    with pytest.raises(SystemExit, match="^error: "):
+        main(["study", str(pretended(tmp_path / "here")), *words])
+
+
+def test_killed_three_times(tmp_path, monkeypatch):
+    """SIGKILL at random points: the same tables, byte by byte, no run twice, and nothing goes on in the dark."""
+    monkeypatch.setenv("PAUSE", "0.15")
+    config = pretended(tmp_path / "here")
+    study(config, tmp_path / "whole")
+    started = tmp_path / "here" / "started"
+    started.unlink()
+
+    chance, out = random.Random(time.time_ns()), tmp_path / "killed"
+    begun, done = 0, set()
+    for _ in range(3):
+        process = multiprocessing.get_context("fork").Process(target=study, args=(config, out))
+        process.start()
+        time.sleep(chance.uniform(1.5, 5))
+        process.kill()
+        process.join()
+        deadline = time.monotonic() + 20
+        while processes_of(out) and time.monotonic() < deadline:
+            time.sleep(0.1)
+        assert not processes_of(out)
+        lines = started.read_text().splitlines() if started.exists() else []
+        assert not {Path(line).name for line in lines[begun:]} & done
+        begun, done = len(lines), finished(out)
+    study(config, out)
+    assert not {Path(line).name for line in started.read_text().splitlines()[begun:]} & done
+    for name in ("results.csv", "curves.csv"):
+        assert (out / name).read_bytes() == (tmp_path / "whole" / name).read_bytes(), name

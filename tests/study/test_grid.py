@@ -1,0 +1,95 @@
+"""From blocks to runs: their names, their settings, and what a fusion brings with it."""
+
+import dataclasses
+import json
+
+import pytest
+from sparse_adapter.errors import UsageError
+from sparse_adapter.study.config import read_config
+from sparse_adapter.study.grid import make_plan
+from sparse_adapter.study.plan import check_same_settings, read_plan, settings_of, write_plan
+
+from .made_up import plan_of, pretended
+
+
+def plan_with(tmp_path, *blocks, **keys):
+    path = pretended(tmp_path / "here")
+    config = json.loads(path.read_text()) | {"grid": list(blocks), "seeds": [1]} | keys
+    path.write_text(json.dumps(config))
+    return make_plan(read_config(path))
+
+
+def systems(plan) -> list[str]:
+    return [run.system for run in plan.runs.values()]
+
+
+def test_blocks_are_crossed_and_runs_are_not_repeated(tmp_path):
+    plan = plan_with(
+        tmp_path,
+        {"family": "none", "lr": [1e-5, "2e-5"]},
+        {"pruner": ["snip", "er"], "sparsity": [0, 0.4]},
+        {"pruner": "snip", "large_sparse": [1, 2, 3]},
+        {"family": "lora+parallel", "bottleneck": [8, 16]},
+    )
+    assert list(plan.runs) == [
+        "one-backbone-full-lr1e-05-seed1",
+        "one-backbone-full-lr2e-05-seed1",
+        "one-backbone-houlsby-dense-seed1",
+        "one-backbone-houlsby-snip0.4-seed1",
+        "one-backbone-houlsby-er0.4-seed1",
+        "one-backbone-houlsby-snip-x2-seed1",
+        "one-backbone-houlsby-snip-x3-seed1",
+        "one-backbone-lora+parallel8-dense-seed1",
+        "one-backbone-lora+parallel16-dense-seed1",
+    ]
+
+
+def test_settings_of_the_scripts(tmp_path):
+    plan = plan_with(
+        tmp_path,
+        {"pruner": "snip", "large_sparse": 3, "bottleneck": 8, "lr": 0.002, "env": {"MAX_EPOCH": 5}, "flags": "--fp16"},
+        env={"MAX_EPOCH": 2, "BATCH_SIZE": 4},
+        flags=["--clip-norm", 1],
+    )
+    (run,) = plan.runs.values()
+    expected = {"ADAPTER": "houlsby", "PRUNER": "snip", "LARGE_SPARSE": "3", "BOTTLENECK": "8", "LR": "0.002"}
+    expected |= {"SEED": "1", "MAX_EPOCH": "5", "BATCH_SIZE": "4"}
+    expected |= {"BACKBONE": str(tmp_path / "here" / "backbone" / "model.pt")}
+    assert {name: run.env[name] for name in expected} == expected
+    assert run.flags == ("--clip-norm", "1", "--fp16") and run.sparsity == 0.6667 and run.bottleneck == 8
+
+
+def test_two_blocks_that_disagree(tmp_path):
+    with pytest.raises(UsageError, match="two blocks ask for one-backbone-houlsby-dense-seed1"):
+        plan_with(tmp_path, {}, {"env": {"MAX_EPOCH": 5}})
+
+
+def test_a_fusion_takes_the_pfeiffer_adapters_of_all_tasks_pruned_as_it_is(tmp_path):
+    plan = plan_of("table4", tmp_path)
+    fusion = plan.runs["rte-bert.base-adapter_fusion-snip0.4-seed2"]
+    tasks = ("cola", "mrpc", "sts-b", "rte")
+    assert fusion.sources == tuple(f"{task}-bert.base-pfeiffer-snip0.4-seed2" for task in tasks)
+    assert all(source in plan.runs for run in plan.runs.values() for source in run.sources)
+
+
+def test_a_fusion_alone_brings_its_sources(tmp_path):
+    plan = plan_with(tmp_path, {"family": "adapter_fusion", "lr": 0.001})
+    assert systems(plan) == ["pfeiffer-dense", "adapter_fusion-dense"]
+    assert [run.lr for run in plan.runs.values()] == [None, 0.001]
+
+
+def test_a_plan_survives_its_file(tmp_path):
+    plan = plan_of("table4", tmp_path)
+    assert read_plan(write_plan(tmp_path, plan)) == plan
+
+
+def test_other_settings_under_the_same_name_are_refused(tmp_path):
+    plan = plan_with(tmp_path, {})
+    (run,) = plan.runs.values()
+    settings = tmp_path / "runs" / run.name / "settings.json"
+    settings.parent.mkdir(parents=True)
+    settings.write_text(json.dumps(settings_of(run) | {"adopted": False}))
+    check_same_settings(tmp_path, plan)
+    other = dataclasses.replace(run, env=run.env | {"MAX_EPOCH": "9"})
+    with pytest.raises(UsageError, match="other settings: MAX_EPOCH was None and is 9"):
+        check_same_settings(tmp_path, dataclasses.replace(plan, runs={run.name: other}))

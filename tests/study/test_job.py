@@ -1,0 +1,149 @@
+"""One job: what it records, what it adopts, what it never does twice."""
+
+import json
+import sqlite3
+
+import pytest
+from sparse_adapter.errors import UsageError
+from sparse_adapter.files import write_json
+from sparse_adapter.study import job
+from sparse_adapter.study.config import read_config
+from sparse_adapter.study.grid import make_plan
+from sparse_adapter.study.locks import one_gpu
+from sparse_adapter.study.plan import settings_of, write_plan
+from sparse_adapter.study.results import collect, write_results
+
+from .made_up import pretended
+
+
+@pytest.fixture
+def study(tmp_path, monkeypatch):
+    """``run(name)`` does a job of the tiny study, whose data are prepared; ``folder(name)`` is its folder."""
+    monkeypatch.setenv("PRUNER", "from the user's shell")
+    config = pretended(tmp_path / "here")
+
+    class Study:
+        root = tmp_path / "study"
+        names = {"full": "one-backbone-full-seed1", "snip": "one-backbone-houlsby-snip0.4-seed1"}
+
+        def __init__(self, *overrides):
+            self.plan = make_plan(read_config(config, overrides))
+            job.prepare(self.root, self.plan.preparations["one-backbone"])
+
+        def folder(self, name):
+            return self.root / "runs" / self.names[name]
+
+        def begun(self, name):
+            settings = settings_of(self.plan.runs[self.names[name]]) | {"adopted": False}
+            write_json(self.folder(name) / "settings.json", settings)
+            return self.folder(name)
+
+        def run(self, name, gpus=()):
+            job.run(self.root, self.plan, self.plan.runs[self.names[name]], list(gpus), 1)
+            return json.loads((self.folder(name) / "result.json").read_text())
+
+        def started(self):
+            path = tmp_path / "here" / "started"
+            return path.read_text().splitlines() if path.exists() else []
+
+    return Study
+
+
+def test_a_run_is_recorded(study):
+    one = study()
+    result = one.run("snip")
+    assert (result["metric"], result["score"], result["scores"]["n"]) == ("accuracy", 65, 9)
+    assert [(p["epoch"], p["update"], p["acc"]) for p in result["curve"]] == [(1, 10, 56), (2, 20, 61), (3, 30, 66)]
+    assert result["settings"]["pruner"] == "snip" and len(result["settings_sha256"]) == 64 and not result["adopted"]
+    assert set(result["versions"]) == {"torch", "fairseq", "plugin"} and result["seconds"]["training"] >= 0
+    assert not list(one.folder("snip").glob("checkpoint*.pt"))
+
+
+def test_checkpoints_are_kept_on_request(study):
+    one = study("keep_checkpoints=true")
+    one.run("snip")
+    assert (one.folder("snip") / "checkpoint_last.pt").exists()
+
+
+def test_a_failure_is_recorded_with_its_last_line_and_forgotten_when_it_is_mended(study, monkeypatch):
+    one = study()
+    monkeypatch.setenv("BROKEN", "snip")
+    with pytest.raises(job.JobFailed, match="train.sh ended with status 3: it broke"):
+        one.run("snip")
+    failure = one.folder("snip") / "failure.json"
+    assert "it broke" in json.loads(failure.read_text())["error"]
+    monkeypatch.delenv("BROKEN")
+    assert one.run("snip")["score"] == 65 and not failure.exists()
+
+
+def test_an_interrupted_run_starts_again_and_a_trained_one_is_only_evaluated(study):
+    one = study()
+    folder = one.begun("full")
+    for name in ("checkpoint_last.pt", "train.log"):
+        (folder / name).write_text("of a run that was killed")
+    one.run("full")
+    assert "killed" not in (folder / "train.log").read_text() and len(one.started()) == 1
+    (folder / "scores.json").unlink()
+    (folder / "checkpoint_last.pt").touch()
+    one.run("full")
+    assert len(one.started()) == 1
+
+
+def test_a_run_goes_on_from_its_checkpoint_if_asked(study):
+    one = study("resume=true")
+    folder = one.begun("full")
+    (folder / "train.log").write_text("the first half\n")
+    one.run("full")
+    assert (folder / "train.log").read_text().startswith("the first half\n")
+
+
+def test_a_folder_made_by_hand_is_taken_as_it_is(study):
+    one = study()
+    folder = one.folder("snip")
+    write_json(folder / "scores.json", {"metric": "accuracy", "value": 12.5})
+    (folder / "train.log").write_text("x | INFO | valid | epoch 001 | acc 3 | num_updates 5\n")
+    (folder / "checkpoint_last.pt").touch()
+    result = one.run("snip")
+    assert result["adopted"] and result["score"] == 12.5 and result["curve"][0]["acc"] == 3
+    assert not one.started() and (folder / "checkpoint_last.pt").exists()
+
+
+def test_checkpoints_of_somebody_else_are_not_touched(study):
+    one = study()
+    checkpoint = one.folder("snip") / "checkpoint_last.pt"
+    checkpoint.parent.mkdir(parents=True)
+    checkpoint.touch()
+    with pytest.raises(job.JobFailed, match="none of the study's"):
+        one.run("snip")
+    assert checkpoint.exists() and (one.folder("snip") / "failure.json").exists()
+
+
+def test_scores_without_the_metric(study):
+    one = study("tasks.one.metric=rouge2")
+    with pytest.raises(UsageError, match="has no rouge2"):
+        one.run("full")
+
+
+def test_the_environment_is_the_plan_s(study, monkeypatch, tmp_path):
+    one = study()
+    monkeypatch.setattr(job, "one_gpu", lambda gpus, share: one_gpu(gpus, share, tmp_path / "gpus"))
+    (tmp_path / "here" / "ex" / "evaluate.sh").write_text(
+        'said="$ADAPTER $PRUNER $SEED $CUDA_VISIBLE_DEVICES"\n'
+        'echo "{\\"metric\\": \\"$said\\", \\"value\\": 1}" > "$SAVE_DIR/scores.json"'
+    )
+    assert one.run("full", gpus=["5"])["metric"] == "none none 1 5"
+
+
+def test_results_are_tables_of_every_planned_run(study, tmp_path):
+    one = study()
+    write_plan(one.root, one.plan)
+    one.run("snip")
+    tables = collect(one.root)
+    write_results(one.root, tables)
+    status = dict(zip(tables["results"]["run"], tables["results"]["status"], strict=True))
+    assert len(status) == 6 and [name for name, value in status.items() if value == "finished"] == [one.names["snip"]]
+    curves = tables["curves"]
+    assert curves[curves["metric"] == "acc"]["progress"].round(3).tolist() == [0.333, 0.667, 1.0]
+    assert "wps" not in set(curves["metric"])
+    count = sqlite3.connect(one.root / "results.sqlite").execute("select count(*) from results").fetchone()
+    assert count == (6,)

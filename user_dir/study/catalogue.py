@@ -1,0 +1,73 @@
+"""What the study knows by name: tasks, their examples and metrics, and how the examples are told where data lie."""
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from ..errors import UsageError
+
+
+@dataclass(frozen=True)
+class Known:
+    """A task that a config can name without saying more.
+
+    Args:
+        example: folder of its scripts in ``examples/``.
+        env: settings that make it this task.
+        metric: what of ``scores.json`` is reported, the paper's choice. None: what the file itself calls its value.
+        curve: what of the validation log follows that metric, the first that is there.
+        label: as it is printed.
+    """
+
+    example: str
+    label: str
+    env: dict[str, str] = field(default_factory=dict)
+    metric: str | None = None
+    curve: tuple[str, ...] = ("acc",)
+
+
+def _glue(label: str, *curve: str) -> Known:
+    return Known("glue", label, {"TASK": label.lower()}, None, curve or ("acc",))
+
+
+KNOWN = {
+    "cola": _glue("CoLA", "mcc"),
+    "mrpc": _glue("MRPC"),
+    "sts-b": _glue("STS-B", "pearson"),
+    "rte": _glue("RTE"),
+    "sst-2": _glue("SST-2"),
+    "qnli": _glue("QNLI"),
+    "qqp": _glue("QQP"),
+    "mnli": _glue("MNLI"),
+    "wnli": _glue("WNLI"),
+    "xsum": Known("summarization", "XSum", {}, "rouge2", ("rouge2", "loss")),
+    "squad": Known("squad", "SQuAD", {}, "f1", ("f1",)),
+}
+# Of tasks that only their example is known of.
+METRICS = {"summarization": "rouge2", "squad": "f1", "translation": "bleu"}
+CURVES = {"summarization": ("rouge2", "loss"), "squad": ("f1",), "translation": ("bleu", "loss")}
+# The checkpoint that evaluate.sh takes by default, where it is not the last one.
+EVALUATED = {"summarization": "checkpoint_best.pt", "translation": "checkpoint_best.pt"}
+# Validation metrics of which less is better.
+DESCENDING = ("loss", "nll_loss", "ppl")
+
+
+def data_settings(example: str, folder: Path) -> dict[str, str]:
+    """The settings by which the scripts of an example find the raw data in ``folder``.
+
+    Raises:
+        UsageError: the folder, or a file in it, is missing.
+    """
+    if not folder.is_dir():
+        raise UsageError(f"data {folder}: there is no such folder")
+    if example == "glue":
+        return {"GLUE_DIR": str(folder)}
+    if example == "squad":
+        return {"SQUAD_TRAIN": str(_only(folder, "train*.json*")), "SQUAD_DEV": str(_only(folder, "dev*.json*"))}
+    return {"RAW": str(folder)}
+
+
+def _only(folder: Path, pattern: str) -> Path:
+    found = sorted(folder.glob(pattern))
+    if len(found) != 1:
+        raise UsageError(f"data {folder} has {len(found)} files {pattern}, and one is needed")
+    return found[0]

@@ -1,0 +1,263 @@
+"""What a study is asked to do: a YAML file, read, completed and checked before anything runs."""
+
+import difflib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import yaml
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from ..adapters import ADAPTERS
+from ..errors import UsageError
+from ..pruning import PRUNERS
+from .catalogue import CURVES, KNOWN, METRICS, data_settings
+
+KEYS = (
+    *("data", "backbone", "backbones", "tasks", "seeds", "grid", "env", "prepare", "flags"),
+    *("examples", "keep_checkpoints", "resume"),
+)
+TASK_KEYS = ("example", "data", "backbone", "backbones", "env", "prepare", "flags", "metric", "curve", "label")
+BACKBONE_KEYS = ("folder", "env")
+AXES = ("family", "pruner", "sparsity", "large_sparse", "bottleneck", "lr")
+BLOCK_KEYS = (*AXES, "env", "flags")
+SCRIPTS = ("prepare.sh", "train.sh", "evaluate.sh")
+
+
+@dataclass(frozen=True)
+class Backbone:
+    name: str
+    folder: Path
+    env: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Task:
+    """One data set, with everything its scripts need to know.
+
+    Args:
+        scripts: the folder of prepare.sh, train.sh and evaluate.sh.
+        base: settings that all three get: which task it is.
+        prepare: settings that only prepare.sh gets: where the raw data are, how long examples may be.
+        env, flags: settings of train.sh and evaluate.sh, and arguments of fairseq-train.
+        metric, curve: see ``catalogue.Known``.
+    """
+
+    name: str
+    label: str
+    scripts: Path
+    base: dict[str, str]
+    prepare: dict[str, str]
+    env: dict[str, str]
+    flags: tuple[str, ...]
+    metric: str | None
+    curve: tuple[str, ...]
+    backbones: tuple[Backbone, ...]
+
+
+@dataclass(frozen=True)
+class Study:
+    """Args:
+    grid: blocks, each a list of values for every axis that it names; all combinations are run.
+    keep_checkpoints: keep what was trained after its scores are recorded.
+    resume: let a run that was interrupted go on from its checkpoint instead of starting again. fairseq does not
+        promise the very same numbers then.
+    """
+
+    name: str
+    tasks: tuple[Task, ...]
+    seeds: tuple[int, ...]
+    grid: tuple[dict, ...]
+    keep_checkpoints: bool = False
+    resume: bool = False
+
+
+def read_config(path: Path, overrides: Iterable[str] = ()) -> Study:
+    """Read a config; ``overrides`` are ``key=value``, with dots for keys of keys.
+
+    Raises:
+        UsageError: the file is missing or no YAML, a key or a value is none that there is, a folder is missing.
+    """
+    try:
+        config = OmegaConf.merge(OmegaConf.load(path), OmegaConf.from_dotlist(list(overrides)))
+        raw = OmegaConf.to_container(config, resolve=True)
+    except OSError as error:
+        raise UsageError(f"{path}: {error.strerror or error}") from error
+    except (yaml.YAMLError, OmegaConfBaseException) as error:
+        raise UsageError(f"{path}: {error}") from error
+    if not isinstance(raw, dict):
+        raise UsageError(f"{path} is no config: it has no keys")
+    try:
+        return _study(path.stem, raw)
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from error
+
+
+def _study(name: str, raw: dict) -> Study:
+    _check_keys(raw, KEYS, "")
+    for key in ("tasks", "grid"):
+        if not raw.get(key):
+            raise UsageError(f"{key} is missing or empty: there is nothing to run")
+    seeds = [raw["seeds"]] if isinstance(raw.get("seeds"), int) else raw.get("seeds", [1, 2, 3])
+    if not isinstance(seeds, list) or not seeds or not all(type(seed) is int for seed in seeds):
+        raise UsageError(f"seeds {seeds}: give at least one whole number")
+    named = raw["tasks"]
+    entries = named if isinstance(named, dict) else dict.fromkeys(named if isinstance(named, list) else [named])
+    examples = _examples_folder(raw.get("examples"))
+    blocks = raw["grid"] if isinstance(raw["grid"], list) else [raw["grid"]]
+    return Study(
+        name=name,
+        tasks=tuple(_task(str(task), entry or {}, raw, examples) for task, entry in entries.items()),
+        seeds=tuple(dict.fromkeys(seeds)),
+        grid=tuple(_block(block) for block in blocks),
+        keep_checkpoints=_switch(raw, "keep_checkpoints"),
+        resume=_switch(raw, "resume"),
+    )
+
+
+def _task(name: str, entry: dict, raw: dict, examples: Path) -> Task:
+    where = f"tasks.{name}"
+    _check_keys(entry, TASK_KEYS, where)
+    known = KNOWN.get(name)
+    if known is None and "example" not in entry:
+        near = _nearest(name, KNOWN)
+        raise UsageError(f"unknown task {name!r}{near}; say its example, or take one of {_list(KNOWN)}")
+    example = entry.get("example") or known.example
+    scripts = Path(example).absolute() if (Path(example) / "train.sh").is_file() else examples / example
+    for script in SCRIPTS:
+        if not (scripts / script).is_file():
+            raise UsageError(f"{where}: example {example!r} has no {scripts / script}")
+    base = known.env if known and known.example == example else {}
+    data = entry.get("data", raw.get("data"))
+    if data is None:
+        raise UsageError(f"{where}: data is missing: the folder of the raw data")
+    curve = entry.get("curve") or (known.curve if known else CURVES.get(example, ("acc", "loss")))
+    prepare = _settings(raw.get("prepare"), "prepare") | _settings(entry.get("prepare"), f"{where}.prepare")
+    return Task(
+        name=name,
+        label=entry.get("label") or (known.label if known else name),
+        scripts=scripts,
+        base=dict(base),
+        prepare=data_settings(example, Path(data).absolute()) | prepare,
+        env=_settings(raw.get("env"), "env") | _settings(entry.get("env"), f"{where}.env"),
+        flags=(*_words(raw.get("flags")), *_words(entry.get("flags"))),
+        metric=entry.get("metric") or (known.metric if known else METRICS.get(example)),
+        curve=(curve,) if isinstance(curve, str) else tuple(curve),
+        backbones=_backbones(entry if {"backbone", "backbones"} & set(entry) else raw, where),
+    )
+
+
+def _backbones(entry: dict, where: str) -> tuple[Backbone, ...]:
+    if ("backbone" in entry) == ("backbones" in entry):
+        raise UsageError(f"{where}: give a backbone, or backbones by their names, and not both")
+    if "backbone" in entry:
+        folder = entry["backbone"]
+        folder = folder if isinstance(folder, dict) else {"folder": folder}
+        named = {Path(str(folder.get("folder"))).name: folder}
+    else:
+        named = entry["backbones"]
+    if not isinstance(named, dict) or not named:
+        raise UsageError(f"{where}: backbones are folders by their names, as in {{bert: models/bert.base}}")
+    found = []
+    for name, value in named.items():
+        value = value if isinstance(value, dict) else {"folder": value}
+        _check_keys(value, BACKBONE_KEYS, f"backbones.{name}")
+        folder = Path(str(value.get("folder"))).absolute()
+        if not (folder / "model.pt").is_file():
+            raise UsageError(
+                f"backbone {folder} has no model.pt; sparse-adapter convert makes such folders, and examples/glue/"
+                "prepare.sh the one of MiniLM"
+            )
+        found.append(Backbone(str(name), folder, _settings(value.get("env"), f"backbones.{name}.env")))
+    return tuple(found)
+
+
+def _block(block: object) -> dict:
+    if not isinstance(block, dict):
+        raise UsageError(f"grid: {block!r} is no block; a block is one like {{family: houlsby, pruner: snip}}")
+    _check_keys(block, BLOCK_KEYS, "grid")
+    axes = {axis: block[axis] if isinstance(block.get(axis), list) else [block[axis]] for axis in AXES if axis in block}
+    for axis, values in axes.items():
+        if not values:
+            raise UsageError(f"grid: {axis} has no values, so that there is nothing to run")
+    axes.setdefault("family", ["houlsby"])
+    for axis, names in (("family", ADAPTERS), ("pruner", PRUNERS)):
+        for value in axes.get(axis, ()):
+            for part in str(value).split("+") if axis == "family" else [str(value)]:
+                if part not in (*names, "none"):
+                    near = _nearest(part, names)
+                    raise UsageError(f"unknown {axis} {part!r}{near}; choose one of {_list(names)}, none")
+    _check_numbers(axes)
+    return axes | {"env": _settings(block.get("env"), "grid.env"), "flags": _words(block.get("flags"))}
+
+
+def _check_numbers(axes: dict) -> None:
+    rules = {
+        "sparsity": (lambda x: 0 <= x < 1, "the fraction removed, from 0 to below 1"),
+        "large_sparse": (lambda x: x >= 1 and x == int(x), "a whole number from 1"),
+        "bottleneck": (lambda x: x >= 1 and x == int(x), "a whole number from 1"),
+        "lr": (lambda x: x > 0, "above 0"),
+    }
+    for axis, (holds, what) in rules.items():
+        for i, value in enumerate(axes.get(axis, ())):
+            try:  # YAML 1.1 takes 1e-3 for a word
+                number = float(value)
+            except (TypeError, ValueError) as error:
+                raise UsageError(f"grid: {axis} {value!r} is no number") from error
+            if not holds(number):
+                raise UsageError(f"grid: {axis} {value} is not {what}")
+            axes[axis][i] = number
+    if any(s > 0 for s in axes.get("sparsity", ())) and set(axes.get("pruner", ["none"])) == {"none"}:
+        raise UsageError(f"grid: sparsity {axes['sparsity']} needs a pruner: {_list(PRUNERS)}")
+    if any(k > 1 for k in axes.get("large_sparse", ())):
+        if "sparsity" in axes:
+            raise UsageError("grid: large_sparse k sets the sparsity, 1 - 1/k: give one of the two in a block")
+        if set(axes.get("pruner", ["none"])) == {"none"}:
+            raise UsageError(f"grid: large_sparse needs a pruner: {_list(PRUNERS)}")
+    elif set(axes.get("pruner", ["none"])) != {"none"} and "sparsity" not in axes:
+        raise UsageError("grid: a pruner needs a sparsity, or large_sparse")
+
+
+def _examples_folder(given: object) -> Path:
+    if given is not None:
+        return Path(str(given)).absolute()
+    beside = Path(__file__).resolve().parents[2] / "examples"
+    return beside if beside.is_dir() else Path("examples").absolute()
+
+
+def _check_keys(entry: object, keys: tuple[str, ...], where: str) -> None:
+    if not isinstance(entry, dict):
+        raise UsageError(f"{where}: {entry!r} is no list of keys; the keys are {_list(keys)}")
+    for key in entry:
+        if key not in keys:
+            near = _nearest(str(key), keys)
+            raise UsageError(f"{where and where + ': '}unknown key {key!r}{near}; keys are {_list(keys)}")
+
+
+def _settings(entry: object, where: str) -> dict[str, str]:
+    if entry is None:
+        return {}
+    if not isinstance(entry, dict):
+        raise UsageError(f"{where}: settings are names with values, as in {{MAX_EPOCH: 10}}")
+    return {str(name): str(value) for name, value in entry.items()}
+
+
+def _words(entry: object) -> tuple[str, ...]:
+    return tuple(map(str, entry)) if isinstance(entry, list) else tuple(str(entry).split() if entry else ())
+
+
+def _switch(raw: dict, key: str) -> bool:
+    value = raw.get(key, False)
+    if not isinstance(value, bool):
+        raise UsageError(f"{key} {value!r} is neither true nor false")
+    return value
+
+
+def _nearest(name: str, names: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name.lower(), list(names), n=1, cutoff=0.5)
+    return f" (did you mean {near[0]}?)" if near else ""
+
+
+def _list(names: Iterable[str]) -> str:
+    return ", ".join(names)

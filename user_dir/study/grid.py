@@ -1,0 +1,121 @@
+"""The runs of a study: every combination of task, backbone, settings and seed, each with a name that says which."""
+
+import dataclasses
+import itertools
+
+from ..errors import UsageError
+from .config import AXES, Backbone, Study, Task
+from .plan import FUSION, Plan, Preparation, Run
+
+FUSED = "pfeiffer"
+SHARED = ("BPE", "SRC", "TGT", "LANGS")  # settings that preparation and training have to agree on
+
+
+def make_plan(study: Study) -> Plan:
+    """What a config comes to; see ``expand``."""
+    return Plan(study.name, study.keep_checkpoints, study.resume, *expand(study))
+
+
+def expand(study: Study) -> tuple[dict[str, Preparation], dict[str, Run]]:
+    """All preparations and all runs, by name, in the order of the config; those that a fusion needs are added.
+
+    Raises:
+        UsageError: two blocks ask for the same run with different settings.
+    """
+    preparations, runs, fusions = {}, {}, []
+    for task in study.tasks:
+        for backbone in task.backbones:
+            preparation = _preparation(task, backbone)
+            preparations[preparation.name] = preparation
+            for block, seed in itertools.product(study.grid, study.seeds):
+                for values in _combinations(block):
+                    run = _run(task, backbone, seed, block, values)
+                    if run.family == FUSION:
+                        fusions.append((run, backbone, values))
+                    else:
+                        _add(runs, run)
+    for fusion, backbone, values in fusions:
+        sources = [_source(fusion, task, backbone, values, runs) for task in study.tasks if backbone in task.backbones]
+        sources = [source for source in sources if source.scripts == fusion.scripts]
+        for source in sources:
+            _add(runs, source)
+        _add(runs, dataclasses.replace(fusion, sources=tuple(source.name for source in sources)))
+    return preparations, runs
+
+
+def _add(runs: dict[str, Run], run: Run) -> None:
+    if runs.setdefault(run.name, run) != run:
+        raise UsageError(f"grid: two blocks ask for {run.name} with different settings")
+
+
+def _combinations(block: dict) -> list[dict]:
+    axes = {axis: block[axis] for axis in AXES if axis in block}
+    return [dict(zip(axes, values, strict=True)) for values in itertools.product(*axes.values())]
+
+
+def _preparation(task: Task, backbone: Backbone) -> Preparation:
+    both = {name: value for name, value in (task.env | backbone.env).items() if name in SHARED}
+    env = task.prepare | task.base | both | {"BACKBONE_DIR": str(backbone.folder)}
+    return Preparation(f"{task.name}-{backbone.name}", str(task.scripts), env)
+
+
+def _run(task: Task, backbone: Backbone, seed: int, block: dict, values: dict) -> Run:
+    family, pruner = values["family"], values.get("pruner", "none")
+    sparsity, large = values.get("sparsity", 0.0), int(values.get("large_sparse", 1))
+    bottleneck, lr = values.get("bottleneck"), values.get("lr")
+    if large > 1:
+        sparsity = round(1 - 1 / large, 4)
+    if family == "none" or pruner == "none" or sparsity == 0:
+        pruner, sparsity, large = "none", 0.0, 1
+    if family == "none":
+        bottleneck = None
+    env = task.base | task.env | backbone.env | block["env"]
+    env |= {"BACKBONE_DIR": str(backbone.folder), "BACKBONE": str(backbone.folder / "model.pt"), "SEED": str(seed)}
+    env |= {"ADAPTER": family, "PRUNER": pruner, "SPARSITY": f"{sparsity:g}", "LARGE_SPARSE": str(large)}
+    if bottleneck is not None:
+        env["BOTTLENECK"] = str(int(bottleneck))
+    if lr is not None:
+        env["LR"] = f"{lr:g}"
+    system = _system(family, pruner, sparsity, large, bottleneck)
+    rate = "" if lr is None else f"-lr{lr:g}"
+    recorded = None if family == "none" or "BOTTLENECK" not in env else int(env["BOTTLENECK"])
+    return Run(
+        name=f"{task.name}-{backbone.name}-{system}{rate}-seed{seed}",
+        task=task.name,
+        label=task.label,
+        example=task.scripts.name,
+        backbone=backbone.name,
+        system=system,
+        family=family,
+        pruner=pruner,
+        sparsity=sparsity,
+        large_sparse=large,
+        bottleneck=recorded,
+        lr=lr,
+        seed=seed,
+        metric=task.metric,
+        curve=task.curve,
+        data=f"{task.name}-{backbone.name}",
+        scripts=str(task.scripts),
+        env=env,
+        flags=(*task.flags, *block["flags"]),
+    )
+
+
+def _system(family: str, pruner: str, sparsity: float, large: int, bottleneck: float | None) -> str:
+    if family == "none":
+        return "full"
+    size = "" if bottleneck is None else f"{int(bottleneck)}"
+    kind = "dense" if pruner == "none" else f"{pruner}-x{large}" if large > 1 else f"{pruner}{sparsity:g}"
+    return f"{family}{size}-{kind}"
+
+
+def _source(fusion: Run, task: Task, backbone: Backbone, values: dict, runs: dict[str, Run]) -> Run:
+    """The run on ``task`` that a fusion of this backbone and seed uses: pruned as it is, of the grid if it has one."""
+    same = {"task": task.name, "family": FUSED, "backbone": fusion.backbone}
+    same |= {name: getattr(fusion, name) for name in ("pruner", "sparsity", "large_sparse", "seed")}
+    for run in runs.values():
+        if all(getattr(run, name) == value for name, value in same.items()):
+            return run
+    plain = {"env": {}, "flags": ()}
+    return _run(task, backbone, fusion.seed, plain, {**values, "family": FUSED, "bottleneck": None, "lr": None})

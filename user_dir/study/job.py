@@ -1,0 +1,210 @@
+"""One job of a study, as Snakemake starts it: prepare data, or train, evaluate and record one run.
+
+python -P user_dir/study/start.py STUDY PLAN prepare|run NAME [--gpus 0,1] [--share 1]
+
+A run's folder holds ``settings.json`` (what it is), ``train.log``, ``evaluate.log``, what the example's scripts write,
+``trained.json`` once training has ended and, written last and at once, ``result.json``. A folder with ``scores.json``
+that was made by hand with the same scripts is taken as it is; its learning curve is that of its ``train.log``.
+"""
+
+import argparse
+import json
+import os
+import signal
+import sys
+import time
+from contextlib import ExitStack
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from ..errors import UsageError, one_line_errors
+from ..files import write_json
+from .catalogue import EVALUATED
+from .curves import learning_curve
+from .locks import locked, one_gpu
+from .plan import FUSION, Plan, Preparation, Run, read_plan, settings_hash, settings_of
+from .processes import end_with_parent, run_logged
+
+# Settings of the examples' scripts that a study decides alone, whatever the user's shell has exported.
+_OURS = """
+    TASK DATA RAW GLUE_DIR SQUAD_TRAIN SQUAD_DEV SRC TGT LANGS BPE MAX_LENGTH LIMIT_TRAIN LIMIT_VALID LIMIT_TEST
+    LIMIT_DEV SAVE_DIR CHECKPOINT BACKBONE BACKBONE_DIR ARCH ADAPTER PRUNER SPARSITY LARGE_SPARSE BOTTLENECK LORA_RANK
+    PREFIX_LENGTH PRUNE_BATCHES SEED LR MAX_EPOCH MAX_UPDATE MAX_TOKENS BATCH_SIZE UPDATE_FREQ MAX_POSITIONS WHOLE
+    SUBSET BEAM LENPEN
+""".split()
+
+
+class JobFailed(Exception):
+    """A script ended with an error; its log says why."""
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("study", type=Path)
+    parser.add_argument("plan", type=Path)
+    parser.add_argument("what", choices=("prepare", "run"))
+    parser.add_argument("name")
+    parser.add_argument("--gpus", default="", help="devices to take one of, as in CUDA_VISIBLE_DEVICES")
+    parser.add_argument("--share", type=int, default=1, help="jobs that may share a device")
+    args = parser.parse_args(argv)
+    end_with_parent()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    with one_line_errors():
+        plan, study = read_plan(args.plan), args.study.absolute()
+        try:
+            if args.what == "prepare":
+                prepare(study, plan.preparations[args.name])
+            else:
+                run(study, plan, plan.runs[args.name], [g for g in args.gpus.split(",") if g], args.share)
+        except JobFailed as error:
+            sys.exit(f"error: {error}")
+
+
+def prepare(study: Path, preparation: Preparation) -> None:
+    """Make ``STUDY/data/NAME``; ``NAME.json`` beside it says that it is complete, and of what."""
+    data = study / "data" / preparation.name
+    done, log, lock_file = (data.with_name(f"{data.name}.{end}") for end in ("json", "log", "lock"))
+    with locked(lock_file) as lock:
+        if not done.exists():
+            # Data are prepared on the CPU.
+            env = _environment(preparation.env | {"DATA": str(data), "CUDA_VISIBLE_DEVICES": ""})
+            script(preparation.scripts, "prepare.sh", (), env, log, [lock])
+            write_json(done, settings_of(preparation))
+
+
+def run(study: Path, plan: Plan, run: Run, gpus: list[str], share: int) -> None:
+    """Do what of a run is not done yet, down to its ``result.json``; of a failure, write ``failure.json``."""
+    folder = study / "runs" / run.name
+    with locked(folder / ".lock") as lock:
+        try:
+            adopted = _begin(folder, run)
+            if not (folder / "scores.json").exists():
+                with ExitStack() as stack:
+                    env, held = _environment(run.env), [lock]
+                    if gpus:
+                        gpu, descriptor = stack.enter_context(one_gpu(gpus, share))
+                        env["CUDA_VISIBLE_DEVICES"] = gpu
+                        held.append(descriptor)
+                    _train_and_evaluate(study, folder, run, plan.resume, env, held)
+            write_json(folder / "result.json", collect(folder, run))
+        except (JobFailed, UsageError) as error:
+            write_json(folder / "failure.json", {"run": run.name, "error": str(error)})
+            raise
+        (folder / "failure.json").unlink(missing_ok=True)
+        is_source = any(run.name in other.sources for other in plan.runs.values())
+        if not (adopted or plan.keep_checkpoints or is_source):
+            for checkpoint in folder.glob("checkpoint*.pt"):
+                checkpoint.unlink()
+
+
+def _begin(folder: Path, run: Run) -> bool:
+    """Write ``settings.json`` unless it is there; returns whether the run was made by hand.
+
+    Raises:
+        JobFailed: somebody has begun a run there by hand, whose checkpoints would be lost.
+    """
+    settings = folder / "settings.json"
+    if not settings.exists():
+        scored = (folder / "scores.json").exists()
+        if not scored and any(folder.glob("checkpoint*.pt")):
+            raise JobFailed(f"{folder} has checkpoints and no scores, and is none of the study's: finish or move it")
+        write_json(settings, settings_of(run) | {"adopted": scored})
+    return _read(settings)["adopted"]
+
+
+def _train_and_evaluate(study: Path, folder: Path, run: Run, resume: bool, env: dict, held: list[int]) -> None:
+    env |= {"SAVE_DIR": str(folder), "DATA": str(study / "data" / run.data)}
+    trained = folder / "trained.json"
+    if not trained.exists():
+        if not resume:
+            for file in (*folder.glob("checkpoint*.pt"), folder / "train.log", folder / "sparsity.json"):
+                file.unlink(missing_ok=True)
+        flags = run.flags
+        if run.family == FUSION:
+            flags = (*flags, "--fusion-adapters", ",".join(_trained(study, run, source) for source in run.sources))
+        start = time.monotonic()
+        script(run.scripts, "train.sh", flags, env, folder / "train.log", held)
+        write_json(trained, {"seconds": round(time.monotonic() - start, 1)})
+    start = time.monotonic()
+    script(run.scripts, "evaluate.sh", (), env, folder / "evaluate.log", held)
+    write_json(folder / "evaluated.json", {"seconds": round(time.monotonic() - start, 1)})
+
+
+def _trained(study: Path, run: Run, source: str) -> str:
+    file = study / "runs" / source / EVALUATED.get(run.example, "checkpoint_last.pt")
+    if not file.exists():
+        raise JobFailed(f"{file} is missing, which is to be fused: delete the folder {source} to train it again")
+    return str(file)
+
+
+def script(scripts: str, name: str, flags: tuple[str, ...], env: dict, log: Path, held: list[int]) -> None:
+    """Run one of an example's scripts.
+
+    Raises:
+        JobFailed: it ended with an error. The message has its last line.
+    """
+    status = run_logged(["bash", f"{scripts}/{name}", *flags], env, log, held)
+    if status != 0:
+        lines = log.read_text(encoding="utf-8", errors="replace").split("\n")
+        last = next((line.strip() for line in reversed(lines) if line.strip()), "no output")
+        raise JobFailed(f"{name} ended with status {status}: {last[-300:]} (log: {log.name})")
+
+
+def collect(folder: Path, run: Run) -> dict:
+    """What ``result.json`` holds: settings, scores, counts, learning curve, seconds, versions.
+
+    Raises:
+        UsageError: the scores lack the metric.
+    """
+    scores = _read(folder / "scores.json")
+    metric = run.metric or scores.get("metric")
+    value = scores.get("value") if run.metric is None else scores.get(run.metric)
+    if metric is None or not isinstance(value, int | float):
+        raise UsageError(f"{folder / 'scores.json'} has no {metric or 'metric'}; say with metric: which one counts")
+    log = folder / "train.log"
+    settings = _read(folder / "settings.json")
+    report = _read(folder / "sparsity.json")
+    return {
+        "run": run.name,
+        "settings": settings_of(run),
+        "settings_sha256": settings_hash(settings_of(run)),
+        "adopted": settings.get("adopted", False),
+        "metric": metric,
+        "score": value,
+        "scores": {name: score for name, score in scores.items() if name != "checkpoint"},
+        "curve": learning_curve(log.read_text(encoding="utf-8", errors="replace")) if log.exists() else [],
+        "parameters": {
+            "trained": report.get("trained", {}).get("total"),
+            "adapters": sum(report["trained"][part] for part in ADAPTER_PARTS) if report else None,
+            "backbone": report.get("backbone_parameters"),
+            **{name: report.get("matrix_total", {}).get(name) for name in ("kept", "total", "density")},
+            "mask_sha256": report.get("mask_sha256"),
+        },
+        "seconds": {
+            "training": _read(folder / "trained.json").get("seconds"),
+            "evaluation": _read(folder / "evaluated.json").get("seconds"),
+            "pruning": report.get("seconds"),
+        },
+        "versions": {name: _version(package) for name, package in VERSIONS.items()},
+    }
+
+
+ADAPTER_PARTS = ("matrices", "biases", "layer_norms")  # and not the heads
+VERSIONS = {"torch": "torch", "fairseq": "ve-fairseq", "plugin": "sparse-adapter-fairseq"}
+
+
+def _environment(settings: dict[str, str]) -> dict[str, str]:
+    env = {name: value for name, value in os.environ.items() if name not in _OURS}
+    # The scripts take the environment that the study runs in.
+    return env | {"VENV": sys.prefix, "OMP_NUM_THREADS": env.get("OMP_NUM_THREADS", "1")} | settings
+
+
+def _version(package: str) -> str:
+    try:
+        return version(package)
+    except PackageNotFoundError:
+        return "not installed"
+
+
+def _read(path: Path) -> dict:
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}

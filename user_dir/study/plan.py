@@ -1,0 +1,141 @@
+"""A study's plan: its preparations and runs, in memory and on disk, as the jobs, the engine and the results read them.
+
+Jobs import this without torch and fairseq, see ``start``.
+"""
+
+import dataclasses
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from ..errors import UsageError
+from ..files import write_json
+
+FOLDER = "plans"
+FUSION = "adapter_fusion"
+
+
+@dataclass(frozen=True)
+class Preparation:
+    """One task's data for one backbone: what ``prepare.sh`` is called with."""
+
+    name: str
+    scripts: str
+    env: dict[str, str]
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training with its evaluation.
+
+    Args:
+        system: what the run is besides its task, backbone, learning rate and seed: runs of one system are compared.
+        bottleneck: dimension r where the grid or the settings say it, otherwise the example's default.
+        lr: peak learning rate where the grid says it, otherwise the example's default.
+        data: the name of its ``Preparation``.
+        env, flags: settings of train.sh and evaluate.sh, and arguments of fairseq-train.
+        sources: runs whose adapters this one fuses.
+    """
+
+    name: str
+    task: str
+    label: str
+    example: str
+    backbone: str
+    system: str
+    family: str
+    pruner: str
+    sparsity: float
+    large_sparse: int
+    bottleneck: int | None
+    lr: float | None
+    seed: int
+    metric: str | None
+    curve: tuple[str, ...]
+    data: str
+    scripts: str
+    env: dict[str, str]
+    flags: tuple[str, ...]
+    sources: tuple[str, ...] = ()
+
+
+def settings_of(part: Run | Preparation) -> dict:
+    """All that a run or preparation is determined by, as JSON would give it back."""
+    kept = {k: v for k, v in dataclasses.asdict(part).items() if k not in ("scripts", "label", "curve", "metric")}
+    return json.loads(json.dumps(kept))
+
+
+def settings_hash(settings: dict) -> str:
+    return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
+
+
+@dataclass(frozen=True)
+class Plan:
+    name: str
+    keep_checkpoints: bool
+    resume: bool
+    preparations: dict[str, Preparation]
+    runs: dict[str, Run]
+
+
+def plan_path(folder: Path, name: str) -> Path:
+    return folder / FOLDER / f"{name}.json"
+
+
+def write_plan(folder: Path, plan: Plan) -> Path:
+    path = plan_path(folder, plan.name)
+    write_json(path, dataclasses.asdict(plan))
+    return path
+
+
+def read_plan(path: Path) -> Plan:
+    raw = json.loads(path.read_text(encoding="utf-8"))
+    raw["preparations"] = {name: Preparation(**value) for name, value in raw["preparations"].items()}
+    raw["runs"] = {name: Run(**_tuples(value)) for name, value in raw["runs"].items()}
+    return Plan(**raw)
+
+
+def read_plans(folder: Path) -> list[Plan]:
+    """All plans that share the folder of a study.
+
+    Raises:
+        UsageError: it is no such folder.
+    """
+    paths = sorted((folder / FOLDER).glob("*.json"))
+    if not paths:
+        raise UsageError(f"{folder} is no study: sparse-adapter study makes one")
+    return [read_plan(path) for path in paths]
+
+
+def check_same_settings(folder: Path, plan: Plan) -> None:
+    """Refuse to go on with runs, or data, that were begun with other settings under the same name.
+
+    Raises:
+        UsageError: there is one; the message says what differs.
+    """
+    parts = [(folder / "data" / name, "{}.json", part) for name, part in plan.preparations.items()]
+    parts += [(folder / "runs" / name, "{}/settings.json", part) for name, part in plan.runs.items()]
+    for made, record, part in parts:
+        path = Path(record.format(made))
+        if not path.exists():
+            continue
+        before = json.loads(path.read_text(encoding="utf-8"))
+        now = settings_of(part)
+        before.pop("adopted", None)
+        if settings_hash(before) != settings_hash(now):
+            raise UsageError(
+                f"{made} was made with other settings: {_difference(before, now)}. Take another folder with --out, "
+                f"or delete it and {path}"
+            )
+
+
+def _difference(before: dict, now: dict) -> str:
+    flat_before, flat_now = ({**settings, **settings.get("env", {})} for settings in (before, now))
+    names = [name for name in {**flat_before, **flat_now} if name != "env"]
+    changed = [name for name in names if flat_before.get(name) != flat_now.get(name)]
+    return ", ".join(f"{name} was {flat_before.get(name)} and is {flat_now.get(name)}" for name in changed)
+
+
+def _tuples(value: dict) -> dict:
+    return {name: tuple(item) if isinstance(item, list) else item for name, item in value.items()}

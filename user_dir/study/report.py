@@ -1,0 +1,237 @@
+"""A study on one page, in Markdown and as one self-contained HTML file: claims, tables, figures, what is missing."""
+
+import base64
+import csv
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+import pandas as pd
+from tabulate import tabulate
+
+from ..errors import UsageError
+from ..files import written_at_once
+from .claims import MARGIN, Claim, judge
+from .comparison import Comparison
+from .figures import draw_all
+from .results import collect, write_csvs
+from .scores import Cell, Scores
+from .tables import PARAMETERS, Table, paper_tables, published_table, side_by_side
+
+try:
+    from jinja2 import Environment, FileSystemLoader
+except ImportError as error:
+    raise UsageError("the page of a study needs Jinja2: pip install jinja2") from error
+
+
+TEMPLATES = (("report.md.jinja", "README.md", "github"), ("report.html.jinja", "report.html", "html"))
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table ready to print: a head and rows of text."""
+
+    title: str
+    head: list[str]
+    rows: list[list[str]]
+    note: str = ""
+
+
+def write_report(study: Path, out: Path, margin: float = MARGIN, level: float = 0.95) -> list[str]:
+    """Write everything into ``out``; returns the names of the files.
+
+    Raises:
+        UsageError: there is no study, or no run of it has finished.
+    """
+    tables = collect(study)
+    results = tables["results"]
+    scores = Scores(results, tables["curves"])
+    if scores.runs.empty:
+        raise UsageError(f"{study}: none of its {len(results)} runs has finished; sparse-adapter study goes on with it")
+    write_csvs(out, tables)
+    claims = judge(scores, margin, level)
+    _write_csv(out / "claims.csv", _claim_rows(claims))
+    paper = paper_tables(scores)
+    for table in paper:
+        with written_at_once(out / f"{table.name}.csv") as temporary:
+            side_by_side(table).to_csv(temporary, index=False, lineterminator="\n")
+    figures = draw_all(scores, out)
+    page = {
+        "title": f"Study {study.resolve().name}",
+        "facts": _facts(scores, results),
+        "unfinished": _unfinished(results),
+        "summary": _summary(claims, level),
+        "claims": [_claim_grid(claim, level) for claim in claims if any(part.comparison.n for part in claim.parts)],
+        "tables": [_sections(table) for table in paper],
+        "figures": [{"name": name, "caption": caption} for name, caption in figures],
+        "margin": margin,
+        "command": f"sparse-adapter report {study} {out}",
+    }
+    images = {name: base64.b64encode((out / f"{name}.svg").read_bytes()).decode() for name, _ in figures}
+    templates = Environment(loader=FileSystemLoader(Path(__file__).parent), trim_blocks=True, lstrip_blocks=True)
+    for template, name, markup in TEMPLATES:
+        environment = templates.overlay(autoescape=markup == "html")
+        environment.filters["grid"] = lambda grid, markup=markup: _markup(grid, markup)
+        with written_at_once(out / name) as temporary:
+            text = environment.get_template(template).render(page, images=images)
+            temporary.write_text(text, encoding="utf-8")
+    return sorted(path.name for path in out.iterdir() if path.is_file())
+
+
+def _facts(scores: Scores, results: pd.DataFrame) -> list[str]:
+    count = results["status"].value_counts()
+    facts = [
+        f"{count.get('finished', 0)} of {len(results)} runs finished"
+        + "".join(f", {count[status]} {status}" for status in ("failed", "missing") if status in count),
+        f"tasks: {', '.join(scores.tasks.values())}",
+        f"backbones: {', '.join(scores.backbones)}",
+        f"seeds: {', '.join(map(str, sorted(scores.runs['seed'].unique())))}",
+    ]
+    if scores.chosen:
+        facts.append(
+            f"learning rates: the grid has several, and the best mean score chose one for each of {len(scores.chosen)} "
+            "systems and tasks, on the very set that is reported, which favours every system that has the choice"
+        )
+    if scores.runs["adopted"].astype(bool).any():
+        facts.append("some runs were made by hand and adopted: their settings are those of the plan, unchecked")
+    return facts
+
+
+def _unfinished(results: pd.DataFrame) -> Grid | None:
+    rest = results[results["status"] != "finished"]
+    if rest.empty:
+        return None
+    rows = [[row["run"], row["status"], row["error"] or ""] for row in rest.to_dict("records")]
+    return Grid("Runs that are not in here", ["run", "status", "why"], rows)
+
+
+def _summary(claims: list[Claim], level: float) -> Grid:
+    rows = []
+    for claim in claims:
+        tested = [part for part in claim.parts if part.comparison.n]
+        worst = min(tested, key=lambda part: part.comparison.difference, default=None)
+        shown = ["-", "-", "-"] if worst is None else [*_interval(worst.comparison), str(worst.comparison.n)]
+        parts = f"{len(tested)} of {len(claim.parts)}"
+        rows.append([claim.text, claim.source, claim.verdict, *shown, parts])
+    head = ["claim", "paper", "verdict", "least difference", f"{100 * level:g} % interval", "n", "comparisons"]
+    return Grid("The paper's claims", head, rows)
+
+
+def _claim_grid(claim: Claim, level: float) -> Grid:
+    rows = []
+    for part in claim.parts:
+        # The paper's comparisons that were not made are counted above, and left out here.
+        if not part.comparison.n:
+            continue
+        rows.append([part.label, "all", *_interval(part.comparison), str(part.comparison.n), part.verdict])
+        if len(part.tasks) > 1:
+            rows += [["", task, *_interval(single), str(single.n), ""] for task, single in part.tasks.items()]
+    head = ["comparison", "task", f"difference, {claim.unit}", f"{100 * level:g} % interval", "n", "verdict"]
+    note = f"{claim.source[0].upper()}{claim.source[1:]}. {claim.rule[0].upper()}{claim.rule[1:]}."
+    return Grid(f"{claim.text} {claim.verdict.capitalize()}.", head, rows, note)
+
+
+def _interval(comparison: Comparison) -> list[str]:
+    if comparison.n == 0:
+        return ["-", "-"]
+    interval = "-" if comparison.n == 1 else f"{comparison.low:+.2f} to {comparison.high:+.2f}"
+    return [f"{comparison.difference:+.2f}", interval]
+
+
+def _claim_rows(claims: list[Claim]) -> list[dict]:
+    rows = []
+    for claim in claims:
+        for part in claim.parts:
+            for task, comparison in {"all": part.comparison, **part.tasks}.items():
+                rows.append(
+                    {
+                        "claim": claim.text,
+                        "claim_verdict": claim.verdict,
+                        "comparison": part.label,
+                        "task": task,
+                        "unit": claim.unit,
+                        "n": comparison.n,
+                        "difference": comparison.difference,
+                        "low": comparison.low,
+                        "high": comparison.high,
+                        "p": comparison.p,
+                        "verdict": part.verdict if task == "all" else "",
+                        "pairs": " ".join("/".join(pair) for pair in part.pairs) if task == "all" else "",
+                    }
+                )
+    return rows
+
+
+def _write_csv(path: Path, rows: list[dict]) -> None:
+    with written_at_once(path) as temporary, temporary.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, rows[0], lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def _sections(table: Table) -> dict:
+    """A table of ours, the published one, and both side by side."""
+    paper = published_table(table.name, table.title)
+    return {
+        "name": table.name,
+        "title": table.title,
+        "ours": table_grid(table, table.title),
+        "published": table_grid(paper, paper.title),
+        "both": both_grid(table, paper),
+    }
+
+
+def table_grid(table: Table, title: str) -> Grid:
+    """As in the paper: methods down, tasks across, backbones side by side; the best of each column is bold."""
+    backbones = list(dict.fromkeys(backbone for backbone, _ in table.columns))
+    several = len(backbones) > 1
+    head = ["method", *(f"{backbone}: {label}" if several else label for backbone, label in table.columns)]
+    best = {}
+    for column in table.columns:
+        means = [cell.mean for row in table.rows if (cell := table.cells.get((row, column), Cell())).mean is not None]
+        best[column] = max(means, default=None)
+    rows = []
+    for row in table.rows:
+        shown = []
+        for column in table.columns:
+            cell = table.cells.get((row, column), Cell())
+            text = _cell(cell, column[1])
+            strong = not column[1].endswith(PARAMETERS) and cell.mean is not None and cell.mean == best[column]
+            shown.append(f"**{text}**" if strong and len(table.rows) > 1 else text)
+        rows.append([row, *shown])
+    where = "" if several or not backbones else f" ({backbones[0]})"
+    return Grid(f"{title}{where}", head, rows, table.note)
+
+
+def both_grid(table: Table, paper: Table) -> Grid:
+    """One line for each number of the paper's table or ours: the paper's, by backbone, and ours with seeds."""
+    papers = list(dict.fromkeys(backbone for backbone, _ in paper.columns))
+    ours = list(dict.fromkeys(backbone for backbone, _ in table.columns))
+    labels = list(dict.fromkeys(label for _, label in (*table.columns, *paper.columns)))
+    rows = []
+    for row in dict.fromkeys((*table.rows, *paper.rows)):
+        for label in labels:
+            printed = [_cell(paper.cells.get((row, (backbone, label)), Cell()), label) for backbone in papers]
+            found = [table.cells.get((row, (backbone, label)), Cell()) for backbone in ours]
+            if any(cell.mean is not None for cell in found):
+                shown = [text for cell in found for text in (_cell(cell, label), str(cell.n or "-"))]
+                rows.append([row, label, *printed, *shown])
+    head = ["method", "column", *(f"published, {name}" for name in papers)]
+    head += [text for name in ours for text in (f"ours, {name}", "seeds")]
+    return Grid("Side by side", head, rows)
+
+
+def _cell(cell: Cell, label: str) -> str:
+    if cell.mean is None:
+        return "-"
+    if label.endswith(PARAMETERS):
+        return f"{cell.mean:.3g} %"
+    return f"{cell.mean:.1f}" if cell.sd is None else f"{cell.mean:.1f} ± {cell.sd:.1f}"
+
+
+def _markup(grid: Grid, markup: str) -> str:
+    align = ["left"] * len(grid.head)
+    text = tabulate(grid.rows, grid.head, tablefmt=markup, colalign=align if grid.rows else None, disable_numparse=True)
+    if markup == "html":  # tabulate has escaped the cells; bold is Markdown's
+        text = re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", text)
+    return text

@@ -1,0 +1,128 @@
+"""The tidy table: one row for each run, finished or not, and one for each point of its learning curve.
+
+``results.csv`` and ``curves.csv`` hold what came out, ``timings.csv`` what depends on the machine and the moment, and
+``results.sqlite`` all three as tables. They are made anew from the runs' folders each time.
+"""
+
+import json
+import shlex
+import sqlite3
+from pathlib import Path
+
+from ..errors import UsageError
+from ..files import written_at_once
+from .engine import read_failure, result_path
+from .plan import Run, read_plans, settings_hash, settings_of
+
+try:
+    import pandas as pd
+except ImportError as error:
+    raise UsageError("the tables of a study need pandas: pip install pandas") from error
+
+CURVE_COLUMNS = ["run", "epoch", "update", "progress", "metric", "value"]
+TIMING_COLUMNS = ["run", "training", "evaluation", "pruning", "torch", "fairseq", "plugin"]
+
+
+def collect(folder: Path) -> dict[str, pd.DataFrame]:
+    """The three tables of a study, read from its plans and runs.
+
+    Raises:
+        UsageError: there is no study in the folder.
+    """
+    runs = {name: run for plan in read_plans(folder) for name, run in plan.runs.items()}
+    rows, points, timings = [], [], []
+    for name, run in runs.items():
+        path = result_path(folder, name)
+        result = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
+        rows.append(_row(run, result, read_failure(folder, name)))
+        if result:
+            points += _points(name, result["curve"])
+            timings.append({"run": name, **result["seconds"], **result["versions"]})
+    return {
+        "results": pd.DataFrame(rows),
+        "curves": pd.DataFrame(points, columns=CURVE_COLUMNS),
+        "timings": pd.DataFrame(timings, columns=TIMING_COLUMNS),
+    }
+
+
+def write_csvs(folder: Path, tables: dict[str, pd.DataFrame]) -> None:
+    for name, table in tables.items():
+        with written_at_once(folder / f"{name}.csv") as temporary:
+            # Whole numbers as such, also where some are missing.
+            table.convert_dtypes().to_csv(temporary, index=False, lineterminator="\n")
+
+
+def write_results(folder: Path, tables: dict[str, pd.DataFrame]) -> None:
+    write_csvs(folder, tables)
+    with written_at_once(folder / "results.sqlite") as temporary:
+        temporary.unlink(missing_ok=True)
+        connection = sqlite3.connect(temporary)
+        try:
+            for name, table in tables.items():
+                table.to_sql(name, connection, index=False)
+        finally:
+            connection.close()
+
+
+def _row(run: Run, result: dict | None, failure: str | None) -> dict:
+    found = result or {}
+    parameters = found.get("parameters", {})
+    return {
+        "run": run.name,
+        "status": "finished" if result else "failed" if failure else "missing",
+        "task": run.task,
+        "label": run.label,
+        "example": run.example,
+        "backbone": run.backbone,
+        "system": run.system,
+        "family": run.family,
+        "pruner": run.pruner,
+        "sparsity": run.sparsity,
+        "large_sparse": run.large_sparse,
+        "bottleneck": run.bottleneck,
+        "lr": run.lr,
+        "seed": run.seed,
+        "metric": found.get("metric"),
+        "score": found.get("score"),
+        "n": found.get("scores", {}).get("n"),
+        "adapter_parameters": parameters.get("adapters"),
+        "trained_parameters": parameters.get("trained"),
+        "backbone_parameters": parameters.get("backbone"),
+        "kept_weights": parameters.get("kept"),
+        "all_weights": parameters.get("total"),
+        "mask_sha256": parameters.get("mask_sha256"),
+        "adopted": found.get("adopted"),
+        "settings_sha256": settings_hash(settings_of(run)),
+        "curve_metric": _curve_metric(run, found.get("curve", [])),
+        "all_scores": json.dumps(found.get("scores", {}), sort_keys=True),
+        "error": "" if result else failure or "",
+        "command": _command(run),
+    }
+
+
+def _command(run: Run) -> str:
+    """How the run is trained by hand, with the backbone by its name: folders differ from machine to machine."""
+    env = {name: value for name, value in run.env.items() if name != "BACKBONE"} | {"BACKBONE_DIR": run.backbone}
+    words = [f"{name}={shlex.quote(value)}" for name, value in env.items()]
+    return " ".join([*words, "bash", f"examples/{run.example}/train.sh", shlex.join(run.flags)]).strip()
+
+
+def _curve_metric(run: Run, curve: list[dict]) -> str | None:
+    return next((metric for metric in (*run.curve, "loss") if curve and metric in curve[-1]), None)
+
+
+def _points(run: str, curve: list[dict]) -> list[dict]:
+    last = max((point["update"] for point in curve), default=0) or 1
+    return [
+        {
+            "run": run,
+            "epoch": point["epoch"],
+            "update": point["update"],
+            "progress": point["update"] / last,
+            "metric": metric,
+            "value": value,
+        }
+        for point in curve
+        for metric, value in point.items()
+        if metric not in ("epoch", "update")
+    ]
