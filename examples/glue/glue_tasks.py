@@ -1,16 +1,15 @@
 """The nine tasks of GLUE in their original TSV layout: columns, labels, metrics."""
 
 import difflib
-import gzip
 import math
-import zlib
+import sys
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
 
+sys.path.append(str(Path(__file__).parents[1]))  # examples, for preparation
 
-class DataError(ValueError):
-    """The input cannot be used. The message names the file and the line, and says what to do."""
+from preparation import DataError, read_lines  # noqa: E402
 
 
 class Example(NamedTuple):
@@ -89,35 +88,17 @@ def find_task(name: str) -> Task:
     raise DataError(f"TASK {name}: there is no such task; {hint}It is one of {', '.join(TASKS)}")
 
 
-def read_lines(path: Path) -> list[str]:
-    """The lines of a UTF-8 file, with or without byte order mark, or of ``path.gz`` where only that is there.
+def find_file(path: Path) -> Path:
+    """``path``, or ``path.gz`` where only that is there.
 
     Raises:
-        DataError: the file is missing, empty, damaged or not UTF-8.
+        DataError: neither is there.
     """
     packed = path.with_name(f"{path.name}.gz")
-    try:
-        if path.exists() or not packed.exists():
-            data = path.read_bytes()
-        else:
-            path = packed
-            data = gzip.decompress(packed.read_bytes())
-    except FileNotFoundError as error:
-        raise DataError(f"{path} is missing; GLUE_DIR holds the folders of GLUE's original TSV layout") from error
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path} cannot be read ({error}); copy or download it again") from error
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
-        raise DataError(
-            f"{path}, line {line}: byte 0x{error.object[error.start]:02x} is not UTF-8; convert the file, "
-            "for example with iconv"
-        ) from error
-    if not text.strip():
-        raise DataError(f"{path} is empty; give it at least one example")
-    # Not splitlines(), which also splits at U+2028 and the like.
-    return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
+    for file in (path, packed):
+        if file.exists():
+            return file
+    raise DataError(f"{path} is missing; GLUE_DIR holds the folders of GLUE's original TSV layout")
 
 
 def read_examples(task: Task, folder: Path, stem: str, limit: int | None = None) -> tuple[list[Example], int]:
@@ -129,7 +110,7 @@ def read_examples(task: Task, folder: Path, stem: str, limit: int | None = None)
         DataError: a column is missing, a row has too many or too few, a label is none of the task's.
     """
     path = folder / task.folder / f"{stem}.tsv"
-    lines = read_lines(path)
+    lines = read_lines(find_file(path))
     first, texts, label, columns = 1, task.texts, task.label, task.columns
     if columns is None:
         header = lines[0].split("\t")

@@ -9,34 +9,37 @@ import argparse
 import json
 import logging
 import shutil
-import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import NoReturn
 
-from glue_tasks import DataError, Example, Task, find_task, read_examples
+from glue_tasks import Example, Task, find_task, read_examples
 from tqdm import tqdm
 
+sys.path.append(str(Path(__file__).parents[1]))  # examples, for preparation
 logging.disable(logging.INFO)  # fairseq's messages about absent extras
 
 from fairseq.data import Dictionary, indexed_dataset  # noqa: E402
-from sparse_adapter.files import folder_at_once  # noqa: E402
+from preparation import (  # noqa: E402
+    DataError,
+    Parser,
+    at_least,
+    check_backbone,
+    check_output,
+    exit_when_terminated,
+    load_dictionary,
+    one_line_errors,
+    settings,
+    unknown_share,
+    write_lines,
+)
+from sparse_adapter.files import folder_at_once, write_json  # noqa: E402
 
 # The files that tell a tokenizer.
 WORDPIECE, GPT2, SENTENCEPIECE = ("vocab.txt",), ("encoder.json", "vocab.bpe"), ("sentencepiece.bpe.model",)
-# Words of a foreign dictionary are mostly unknown; the right one leaves some, of a rare script.
-MAX_UNKNOWN = 0.2
 
 Encoder = Callable[[str], list[str]]
-
-
-class Parser(argparse.ArgumentParser):
-    """Errors on one line, without the usage."""
-
-    def error(self, message: str) -> NoReturn:
-        sys.exit(f"error: {message}")
 
 
 def find_tokenizer(folder: Path) -> tuple[str, ...]:
@@ -79,13 +82,6 @@ def load_encoder(folder: Path) -> Encoder:
         raise DataError(f"{folder}: the tokenizer cannot be read ({error}); convert the model again") from error
 
 
-def load_dictionary(path: Path) -> Dictionary:
-    try:
-        return Dictionary.load(str(path))
-    except (OSError, ValueError, RuntimeError) as error:
-        raise DataError(f"{path} is no dictionary of fairseq ({error}); convert the model again") from error
-
-
 def cut(parts: list[list[str]], limit: int) -> list[list[str]]:
     """At most ``limit`` symbols in all; one at a time goes from the end of the longest part, the last of equals."""
     lengths = [len(part) for part in parts]
@@ -117,12 +113,8 @@ def write_set(examples: list[Example], name: str, folder: Path, encode: Encoder,
                 tokens += len(part)
                 unknown += (indices == symbols.unk()).sum().item()
                 builder.add_item(indices)
-    if unknown > MAX_UNKNOWN * tokens:
-        raise DataError(
-            f"{args.backbone_dir}/dict.txt knows {1 - unknown / tokens:.0%} of the symbols of {name}; dict.txt and the "
-            "tokenizer must be of one model, and the language one that it knows"
-        )
-    return {"examples": len(examples), "truncated": truncated, "unknown_share": round(unknown / tokens, 6)}
+    share = unknown_share(unknown, tokens, name, args.backbone_dir / "dict.txt")
+    return {"examples": len(examples), "truncated": truncated, "unknown_share": share}
 
 
 def write_labels(task: Task, examples: list[Example], name: str, folder: Path) -> None:
@@ -152,17 +144,8 @@ def check_folders(args: argparse.Namespace) -> None:
     """Refuse settings that cannot work, and an output folder that is not ours to replace."""
     if not args.glue_dir.is_dir():
         raise DataError(f"GLUE_DIR {args.glue_dir}: there is no such folder")
-    if not args.backbone_dir.is_dir():
-        raise DataError(f"BACKBONE_DIR {args.backbone_dir}: there is no such folder; sparse-adapter convert writes it")
-    if not (args.backbone_dir / "dict.txt").is_file():
-        raise DataError(f"{args.backbone_dir / 'dict.txt'} is missing; sparse-adapter convert writes it")
-    for folder in (args.glue_dir, args.backbone_dir):
-        if folder.resolve().is_relative_to(args.data):
-            raise DataError(f"DATA {args.data} would replace {folder}; choose another DATA")
-    if args.data.exists() and not args.data.is_dir():
-        raise DataError(f"DATA {args.data} is a file; choose another DATA")
-    if args.data.is_dir() and any(args.data.iterdir()) and not (args.data / "prepare.json").is_file():
-        raise DataError(f"DATA {args.data} holds other files; choose another DATA or remove it")
+    check_backbone(args.backbone_dir)
+    check_output(args.data, args.glue_dir, args.backbone_dir)
 
 
 def prepare(args: argparse.Namespace) -> dict:
@@ -186,28 +169,13 @@ def prepare(args: argparse.Namespace) -> dict:
             if broken:
                 counts[name]["broken_rows"] = broken
             write_labels(task, examples, name, folder)
-        settings = {name: str(v) if isinstance(v, Path) else v for name, v in vars(args).items()}
-        settings |= {"init_token": symbols.bos(), "num_classes": len(task.labels) or 1}
-        write_lines(folder / "prepare.json", [json.dumps({"settings": settings, "sets": counts}, indent=1)])
+        record = settings(args) | {"init_token": symbols.bos(), "num_classes": len(task.labels) or 1}
+        write_json(folder / "prepare.json", {"settings": record, "sets": counts})
     return counts
 
 
-def write_lines(path: Path, lines: Iterable[str]) -> None:
-    with open(path, "w", encoding="utf-8", newline="\n") as file:
-        file.writelines(line + "\n" for line in lines)
-
-
-def at_least(minimum: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        if not text.isdecimal() or int(text) < minimum:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {minimum}")
-        return int(text)
-
-    return parse
-
-
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument("--task", required=True, help="cola, mrpc, sts-b, rte, sst-2, qnli, qqp, mnli or wnli")
     parser.add_argument("--glue-dir", type=Path, required=True, help="folder with CoLA, MRPC, ...")
     parser.add_argument("--backbone-dir", type=Path, required=True, help="folder with dict.txt and the tokenizer")
@@ -222,12 +190,8 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_arguments(argv)
-    try:
+    with one_line_errors():
         counts = prepare(args)
-    except (DataError, OSError) as error:
-        sys.exit(f"error: {' '.join(str(error).split())}")
-    except KeyboardInterrupt:
-        sys.exit("error: interrupted, nothing was written")
     for name, count in counts.items():
         broken = f", {count['broken_rows']} rows without all columns left out" if "broken_rows" in count else ""
         print(
@@ -238,6 +202,5 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    # An exit like any other, so that the unfinished folder is removed.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("error: terminated, nothing was written"))
+    exit_when_terminated()
     main()

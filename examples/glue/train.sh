@@ -13,11 +13,11 @@
 #   LARGE_SPARSE   k: adapters k times larger at sparsity 1 - 1/k, instead of SPARSITY
 #   LORA_RANK, PREFIX_LENGTH  of these families (default: 8, 30)
 #   PRUNE_BATCHES  training batches that snip and grasp score on (default: 16)
-#   LR             peak learning rate (default: 1e-3 for models of less than 768 dimensions, otherwise 1e-4;
+#   LR             peak learning rate (default: 5e-4 for models of less than 768 dimensions, otherwise 1e-4;
 #                  with ADAPTER=none 1e-4 and 2e-5)
 #   MAX_EPOCH      (default: 10)
 #   MAX_UPDATE     stop after this many updates instead, if set
-#   BATCH_SIZE     examples of a batch on one device, at most (default: 32)
+#   BATCH_SIZE     examples of a batch on one device, at most (default: 16)
 #   MAX_TOKENS     and their tokens, padding included (default: 4096)
 #   SEED           of initialisation, pruning and data order (default: 1)
 #   WHOLE          1: checkpoints hold the backbone too (default: 0, what is trained alone)
@@ -33,7 +33,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/settings.sh"
 run_settings
 BACKBONE="${BACKBONE:-$BACKBONE_DIR/model.pt}"
 
-settle examples/glue/flags.py 1e-4 2e-5 1e-3 1e-4
+settle examples/glue/flags.py 1e-4 2e-5 5e-4 1e-4
 
 arguments=(
     "$DATA" --user-dir user_dir --task sparse_adapter_sentence_prediction "${settled[@]}"
@@ -41,7 +41,7 @@ arguments=(
     --criterion sentence_prediction --dropout 0.1 --attention-dropout 0.1 --pooler-dropout 0.1
     --optimizer adam --adam-betas "(0.9, 0.98)" --adam-eps 1e-6 --weight-decay 0.1 --clip-norm 0
     --lr "$LR" --lr-scheduler polynomial_decay
-    --batch-size "${BATCH_SIZE:-32}" --max-tokens "${MAX_TOKENS:-4096}" --required-batch-size-multiple 1
+    --batch-size "${BATCH_SIZE:-16}" --max-tokens "${MAX_TOKENS:-4096}" --required-batch-size-multiple 1
     --seed "$SEED" --save-dir "$SAVE_DIR" --no-epoch-checkpoints
     --log-format simple --log-interval 10
 )

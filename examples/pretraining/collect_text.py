@@ -81,9 +81,7 @@ def bundled(documents: Iterable[str]) -> Iterator[str]:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--docstrings", type=Path, required=True, help="text of scripts/docstring_corpus.py")
     parser.add_argument("--data", type=Path, required=True, help="folder with xsum, squad, debian_descriptions")
     parser.add_argument("--out", type=Path, required=True, help="folder for train.txt and valid.txt")

@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Train the SentencePiece model and dictionary of ``bart_mini`` and encode its pretraining text with it.
 
-    python examples/pretraining/encode_text.py FOLDER   # FOLDER holds train.txt and valid.txt
+On a FOLDER that holds train.txt and valid.txt: ``python examples/pretraining/encode_text.py FOLDER``
 """
 
 import sys

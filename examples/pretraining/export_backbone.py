@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Make a published-style ``model.pt`` of a training checkpoint: fp16 weights, no optimizer state.
 
-    python examples/pretraining/export_backbone.py checkpoints/bart_mini/checkpoint_last.pt model.pt
+``python examples/pretraining/export_backbone.py checkpoints/bart_mini/checkpoint_last.pt model.pt``
 """
 
 import argparse
@@ -23,9 +23,7 @@ MODEL_ARGUMENTS = (
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("checkpoint", type=Path)
     parser.add_argument("out", type=Path)
     parser.add_argument("--arch", default="bart_base", help="fairseq architecture to record (default: bart_base)")

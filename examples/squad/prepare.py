@@ -11,32 +11,32 @@ import itertools
 import json
 import logging
 import shutil
-import signal
 import sys
-from collections.abc import Callable
 from pathlib import Path
-from typing import NoReturn
 
 import torch
 from tqdm import tqdm
 
+sys.path.append(str(Path(__file__).parents[1]))  # examples, for preparation
 logging.disable(logging.INFO)  # fairseq's messages about absent extras
 
 from fairseq.data import Dictionary, indexed_dataset  # noqa: E402
-from sparse_adapter.errors import UsageError, one_line_errors  # noqa: E402
+from preparation import (  # noqa: E402
+    DataError,
+    Parser,
+    at_least,
+    check_backbone,
+    check_output,
+    exit_when_terminated,
+    load_dictionary,
+    one_line_errors,
+    settings,
+    unknown_share,
+)
 from sparse_adapter.files import folder_at_once, write_json  # noqa: E402
 from windows import Encoder, Example, cut, load_encoder, read_squad  # noqa: E402
 
-# Words of a foreign dictionary are mostly unknown; the right one leaves some, of a rare script.
-MAX_UNKNOWN = 0.2
 NAMED = 10  # ids that are printed; prepare.json has them all
-
-
-class Parser(argparse.ArgumentParser):
-    """Errors on one line, without the usage."""
-
-    def error(self, message: str) -> NoReturn:
-        sys.exit(f"error: {message}")
 
 
 class Split:
@@ -64,24 +64,19 @@ class Split:
         for example in tqdm(examples, self.name, mininterval=2):
             self.add(example)
         if not self.windows:
-            raise UsageError(f"the {self.name} file has no answer that is in its context")
+            raise DataError(f"the {self.name} file has no answer that is in its context")
         for part, builder in self.builders.items():
             builder.finalize(f"{self.folder / self.name}.{part}.idx")
         if self.evaluated:
             lines = (json.dumps(record, ensure_ascii=False) + "\n" for record in self.records)
             with open(self.folder / f"{self.name}.questions.jsonl", "w", encoding="utf-8", newline="\n") as file:
                 file.writelines(lines)
-        if self.unknown > MAX_UNKNOWN * self.tokens:
-            raise UsageError(
-                f"{self.args.backbone_dir}/dict.txt knows {1 - self.unknown / self.tokens:.0%} of the symbols of "
-                f"{self.name}; dict.txt and the tokenizer must be of one model, and the language one that it knows"
-            )
         return {
             "questions": len(self.records),
             "windows": self.windows,
             "answers_not_in_context": self.not_in_context,
             "answers_inside_tokens": self.inside_tokens,
-            "unknown_share": round(self.unknown / self.tokens, 6),
+            "unknown_share": unknown_share(self.unknown, self.tokens, self.name, self.args.backbone_dir / "dict.txt"),
         }
 
     def add(self, example: Example) -> None:
@@ -125,29 +120,13 @@ def check_folders(args: argparse.Namespace) -> None:
     """Refuse settings that cannot work, and an output folder that is not ours to replace."""
     for name in ("train", "dev"):
         if not getattr(args, name).is_file():
-            raise UsageError(f"SQUAD_{name.upper()} {getattr(args, name)}: there is no such file")
-    if not args.backbone_dir.is_dir():
-        raise UsageError(f"BACKBONE_DIR {args.backbone_dir}: there is no such folder; sparse-adapter convert writes it")
-    if not (args.backbone_dir / "dict.txt").is_file():
-        raise UsageError(f"{args.backbone_dir / 'dict.txt'} is missing; sparse-adapter convert writes it")
+            raise DataError(f"SQUAD_{name.upper()} {getattr(args, name)}: there is no such file")
+    check_backbone(args.backbone_dir)
     if args.max_length < args.max_question + 16:
-        raise UsageError(
+        raise DataError(
             f"--max-length {args.max_length} leaves no room beside a question of {args.max_question} tokens"
         )
-    for path in (args.train, args.dev, args.backbone_dir):
-        if path.resolve().is_relative_to(args.data):
-            raise UsageError(f"DATA {args.data} would replace {path}; choose another DATA")
-    if args.data.exists() and not args.data.is_dir():
-        raise UsageError(f"DATA {args.data} is a file; choose another DATA")
-    if args.data.is_dir() and any(args.data.iterdir()) and not (args.data / "prepare.json").is_file():
-        raise UsageError(f"DATA {args.data} holds other files; choose another DATA or remove it")
-
-
-def load_dictionary(path: Path) -> Dictionary:
-    try:
-        return Dictionary.load(str(path))
-    except (OSError, ValueError, RuntimeError) as error:
-        raise UsageError(f"{path} is no dictionary of fairseq ({error}); convert the model again") from error
+    check_output(args.data, args.train, args.dev, args.backbone_dir)
 
 
 def prepare(args: argparse.Namespace) -> dict:
@@ -161,22 +140,12 @@ def prepare(args: argparse.Namespace) -> dict:
         counts = {
             name: Split(name, folder, encoder, symbols, args).write(examples) for name, examples in splits.items()
         }
-        settings = {name: str(v) if isinstance(v, Path) else v for name, v in vars(args).items()}
-        write_json(folder / "prepare.json", {"settings": settings, "splits": counts})
+        write_json(folder / "prepare.json", {"settings": settings(args), "splits": counts})
     return counts
 
 
-def at_least(minimum: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        if not text.isdecimal() or int(text) < minimum:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {minimum}")
-        return int(text)
-
-    return parse
-
-
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument("--train", type=Path, required=True, help="train-v1.1.json, which may be gzipped")
     parser.add_argument("--dev", type=Path, required=True, help="dev-v1.1.json, likewise")
     parser.add_argument("--backbone-dir", type=Path, required=True, help="folder with dict.txt and the tokenizer")
@@ -200,13 +169,8 @@ def named(ids: list[str]) -> str:
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_arguments(argv)
-    try:
-        with one_line_errors():
-            counts = prepare(args)
-    except OSError as error:
-        sys.exit(f"error: {' '.join(str(error).split())}")
-    except KeyboardInterrupt:
-        sys.exit("error: interrupted, nothing was written")
+    with one_line_errors():
+        counts = prepare(args)
     for name, count in counts.items():
         absent, inside = count["answers_not_in_context"], count["answers_inside_tokens"]
         print(
@@ -218,6 +182,5 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    # An exit like any other, so that the unfinished folder is removed.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("error: terminated, nothing was written"))
+    exit_when_terminated()
     main()

@@ -6,6 +6,7 @@ tokens apart, each with the whole question, and a window that does not hold the 
 
 import gzip
 import json
+import sys
 import unicodedata
 import zlib
 from collections.abc import Iterator
@@ -13,8 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from sparse_adapter.errors import UsageError
 from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+
+sys.path.append(str(Path(__file__).parents[1]))  # examples, for preparation
+
+from preparation import DataError  # noqa: E402
 
 WORDPIECE, GPT2 = ("vocab.txt",), ("encoder.json", "vocab.bpe")  # the files of a tokenizer
 
@@ -95,7 +99,7 @@ def load_encoder(folder: Path) -> Encoder:
     """The tokenizer in ``folder``: WordPiece (BERT) or GPT-2's BPE (RoBERTa).
 
     Raises:
-        UsageError: there is none, or it cannot be read.
+        DataError: there is none, or it cannot be read.
     """
     try:
         if (folder / WORDPIECE[0]).is_file():
@@ -106,8 +110,8 @@ def load_encoder(folder: Path) -> Encoder:
             tokenizer.post_processor = processors.ByteLevel(trim_offsets=True)
             return Encoder(tokenizer, by_index=True, separators=2)
     except Exception as error:  # the library raises Exception itself
-        raise UsageError(f"{folder}: the tokenizer cannot be read ({error}); convert the model again") from error
-    raise UsageError(
+        raise DataError(f"{folder}: the tokenizer cannot be read ({error}); convert the model again") from error
+    raise DataError(
         f"BACKBONE_DIR {folder} has no tokenizer that says where its tokens come from: neither vocab.txt nor "
         "encoder.json and vocab.bpe; sparse-adapter convert writes them"
     )
@@ -145,15 +149,15 @@ def read_squad(path: Path) -> list[Example]:
     """The questions of a SQuAD v1.1 file, plain or gzipped.
 
     Raises:
-        UsageError: the file cannot be read, or is something else.
+        DataError: the file cannot be read, or is something else.
     """
     try:
         data = path.read_bytes()
         root = json.loads(gzip.decompress(data) if data[:2] == b"\x1f\x8b" else data)
     except (OSError, EOFError, zlib.error) as error:
-        raise UsageError(f"{path} cannot be read ({error})") from error
+        raise DataError(f"{path} cannot be read ({error})") from error
     except (ValueError, RecursionError) as error:
-        raise UsageError(f"{path} is not JSON ({error})") from error
+        raise DataError(f"{path} is not JSON ({error})") from error
     examples, seen = [], set()
     for a, article in enumerate(_list(root, "data", f"{path}")):
         for p, paragraph in enumerate(_list(article, "paragraphs", f"{path}: data[{a}]")):
@@ -162,18 +166,18 @@ def read_squad(path: Path) -> list[Example]:
             for q, qa in enumerate(_list(paragraph, "qas", where)):
                 example = _example(qa, context, f"{where}.qas[{q}]")
                 if example.id in seen:
-                    raise UsageError(f"{where}.qas[{q}]: the id {example.id!r} was there before; ids must be unique")
+                    raise DataError(f"{where}.qas[{q}]: the id {example.id!r} was there before; ids must be unique")
                 seen.add(example.id)
                 examples.append(example)
     if not examples:
-        raise UsageError(f"{path} has no questions")
+        raise DataError(f"{path} has no questions")
     return examples
 
 
 def _example(qa: object, context: str, where: str) -> Example:
     answers = _list(qa, "answers", where)
     if not answers:
-        raise UsageError(f"{where}: a question without answers; SQuAD v1.1 has none (v2.0 has)")
+        raise DataError(f"{where}: a question without answers; SQuAD v1.1 has none (v2.0 has)")
     texts = [
         (_get(answer, "text", str, f"{where}.answers[{i}]"), _get(answer, "answer_start", int, f"{where}.answers[{i}]"))
         for i, answer in enumerate(answers)
@@ -189,7 +193,7 @@ def _get(record: object, name: str, kind: type, where: str):
     value = record.get(name) if isinstance(record, dict) else None
     if not isinstance(value, kind) or isinstance(value, bool):
         what = {list: "list", str: "string", int: "whole number"}[kind]
-        raise UsageError(f"{where} has no {what} {name!r}: not a SQuAD v1.1 file")
+        raise DataError(f"{where} has no {what} {name!r}: not a SQuAD v1.1 file")
     if kind is str and any("\ud800" <= character <= "\udfff" for character in value):
-        raise UsageError(f"{where}: {name!r} has half a surrogate pair, which is not text; correct it")
+        raise DataError(f"{where}: {name!r} has half a surrogate pair, which is not text; correct it")
     return value

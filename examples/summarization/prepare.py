@@ -6,55 +6,47 @@ replaces the former one, only when it is complete. ``prepare.sh`` documents the 
 """
 
 import argparse
-import json
-import logging
 import shutil
 import signal
 import sys
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from multiprocessing import Pool
 from pathlib import Path
-from typing import NoReturn
 
-from raw_pairs import DataError, Pair, read_lines, read_split
+from raw_pairs import Pair, read_split
 from tqdm import tqdm
+
+sys.path.append(str(Path(__file__).parents[1]))  # examples, for preparation
+
+from preparation import (  # noqa: E402
+    DataError,
+    Parser,
+    at_least,
+    check_output,
+    exit_when_terminated,
+    one_line_errors,
+    quiet,
+    read_lines,
+    settings,
+    unknown_share,
+    write_lines,
+)
 
 SPLITS = ("train", "valid", "test")
 BPE_FILES = {"sentencepiece": ("sentencepiece.bpe.model",), "gpt2": ("encoder.json", "vocab.bpe")}
-# Words of a foreign dictionary are mostly unknown; the right one leaves some, of a rare script.
-MAX_UNKNOWN = 0.2
 
 Encoder = Callable[[str], list[str]]
-
-
-class Parser(argparse.ArgumentParser):
-    """Errors on one line, without the usage."""
-
-    def error(self, message: str) -> NoReturn:
-        sys.exit(f"error: {message}")
 
 
 def read_symbols(dictionary: Path) -> set[str]:
     """The symbols of a fairseq dictionary: lines of ``symbol count``."""
     symbols = set()
     for number, line in enumerate(read_lines(dictionary), start=1):
-        symbol, _, count = line.rstrip("\r").removesuffix(" #fairseq:overwrite").rpartition(" ")
+        symbol, _, count = line.removesuffix(" #fairseq:overwrite").rpartition(" ")
         if not symbol or not count.isdigit():
             raise DataError(f"{dictionary}, line {number}: not 'symbol count'; use the backbone's own dict.txt")
         symbols.add(symbol)
     return symbols
-
-
-@contextmanager
-def quiet() -> Iterator[None]:
-    """Without fairseq's informative messages: every option, absent extras, counts that we report ourselves."""
-    former = logging.root.manager.disable
-    logging.disable(logging.INFO)
-    try:
-        yield
-    finally:
-        logging.disable(former)
 
 
 def load_encoder(bpe: str, folder: Path) -> Encoder:
@@ -101,7 +93,7 @@ def encode_split(pairs: list[Pair], pool, symbols: set[str], args: argparse.Name
         progress = tqdm(pool.imap(_encode, texts, chunksize=32), f"{prefix.name}.{side}", len(texts), mininterval=2)
         truncated = 0
         with open(f"{prefix}.{side}", "w", encoding="utf-8") as file:
-            for encoded, pair in zip(progress, pairs):
+            for encoded, pair in zip(progress, pairs, strict=True):
                 if not encoded:
                     raise DataError(f"{pair.where}: nothing of the {what} is left after BPE; remove the example")
                 kept = encoded[: limit - 1]  # the end symbol is the last one
@@ -110,12 +102,9 @@ def encode_split(pairs: list[Pair], pool, symbols: set[str], args: argparse.Name
                 unknown += sum(symbol not in symbols for symbol in kept)
                 file.write(" ".join(kept) + "\n")
         counts[f"{side}_truncated"] = truncated
-    counts["unknown_share"] = round(unknown / tokens, 6)
-    if unknown > MAX_UNKNOWN * tokens:
-        raise DataError(
-            f"{args.backbone_dir}/dict.txt knows {1 - unknown / tokens:.0%} of the symbols of the {prefix.name} split; "
-            "dict.txt and the BPE model must be the backbone's, and the language one that it knows"
-        )
+    remedy = "the BPE model must be the backbone's"
+    dictionary = args.backbone_dir / "dict.txt"
+    counts["unknown_share"] = unknown_share(unknown, tokens, f"the {prefix.name} split", dictionary, remedy)
     return counts
 
 
@@ -142,13 +131,7 @@ def check_folders(args: argparse.Namespace) -> None:
             raise DataError(
                 f"{args.backbone_dir / name} is missing; BACKBONE_DIR needs dict.txt and the BPE model of the backbone"
             )
-    for folder in (args.raw, args.backbone_dir):
-        if folder.resolve().is_relative_to(args.data):
-            raise DataError(f"DATA {args.data} would replace {folder}; choose another DATA")
-    if args.data.exists() and not args.data.is_dir():
-        raise DataError(f"DATA {args.data} is a file; choose another DATA")
-    if args.data.is_dir() and any(args.data.iterdir()) and not (args.data / "prepare.json").is_file():
-        raise DataError(f"DATA {args.data} holds other files; choose another DATA or remove it")
+    check_output(args.data, args.raw, args.backbone_dir)
 
 
 def prepare(args: argparse.Namespace) -> dict:
@@ -159,7 +142,7 @@ def prepare(args: argparse.Namespace) -> dict:
     splits = {split: read_split(args.raw, split, getattr(args, f"limit_{split}")) for split in SPLITS}
 
     with quiet():
-        from sparse_adapter.files import folder_at_once
+        from sparse_adapter.files import folder_at_once, write_json
     with folder_at_once(args.data) as folder:
         text = folder / "text"
         text.mkdir()
@@ -172,28 +155,14 @@ def prepare(args: argparse.Namespace) -> dict:
             write_lines(folder / f"{split}.summary.txt", (pair.summary for pair in splits[split]))
         for name in BPE_FILES[args.bpe]:
             shutil.copyfile(args.backbone_dir / name, folder / name)
-        settings = {name: str(v) if isinstance(v, Path) else v for name, v in vars(args).items() if name != "workers"}
-        record = json.dumps({"settings": settings, "splits": counts}, indent=1)
-        write_lines(folder / "prepare.json", [record])
+        record = settings(args)
+        del record["workers"]  # which change nothing
+        write_json(folder / "prepare.json", {"settings": record, "splits": counts})
     return counts
 
 
-def write_lines(path: Path, lines: Iterable[str]) -> None:
-    with open(path, "w", encoding="utf-8", newline="\n") as file:
-        file.writelines(line + "\n" for line in lines)
-
-
-def at_least(minimum: int) -> Callable[[str], int]:
-    def parse(text: str) -> int:
-        if not text.isdecimal() or int(text) < minimum:
-            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {minimum}")
-        return int(text)
-
-    return parse
-
-
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
-    parser = Parser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser = Parser(__doc__)
     parser.add_argument("--raw", type=Path, required=True, help="folder with train, valid and test")
     parser.add_argument("--data", type=Path, required=True, help="folder to write")
     parser.add_argument("--bpe", choices=list(BPE_FILES), default="sentencepiece")
@@ -210,12 +179,8 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_arguments(argv)
-    try:
+    with one_line_errors():
         counts = prepare(args)
-    except (DataError, OSError) as error:
-        sys.exit(f"error: {' '.join(str(error).split())}")
-    except KeyboardInterrupt:
-        sys.exit("error: interrupted, nothing was written")
     for split, count in counts.items():
         print(
             f"{split}: {count['examples']} examples, {count['source_truncated']} documents cut at {args.max_source} "
@@ -226,6 +191,5 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
-    # An exit like any other, so that the unfinished folder is removed.
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit("error: terminated, nothing was written"))
+    exit_when_terminated()
     main()

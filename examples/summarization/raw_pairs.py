@@ -1,45 +1,19 @@
 """Raw summarisation data: documents and their summaries, as ``.jsonl``, ``.jsonl.gz`` or line files."""
 
-import gzip
 import json
-import zlib
+import sys
 from pathlib import Path
 from typing import NamedTuple
 
+sys.path.append(str(Path(__file__).parents[1]))  # examples, for preparation
 
-class DataError(ValueError):
-    """The input cannot be used. The message names the file and the line, and says what to do."""
+from preparation import DataError, read_lines  # noqa: E402
 
 
 class Pair(NamedTuple):
     document: str
     summary: str
     where: str  # file and line, for messages
-
-
-def read_lines(path: Path) -> list[str]:
-    """The lines of a UTF-8 file, which may be compressed.
-
-    Raises:
-        DataError: the file is empty, damaged or not UTF-8.
-    """
-    try:
-        data = path.read_bytes()
-        if path.suffix == ".gz":
-            data = gzip.decompress(data)
-    except (OSError, EOFError, zlib.error) as error:
-        raise DataError(f"{path} cannot be read ({error}); copy or download it again") from error
-    try:
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = error.object.count(b"\n", 0, error.start) + 1
-        raise DataError(
-            f"{path}, line {line}: byte 0x{error.object[error.start]:02x} is not UTF-8; convert the file, "
-            "for example with iconv"
-        ) from error
-    if not text.strip():
-        raise DataError(f"{path} is empty; give it at least one example")
-    return text.removesuffix("\n").split("\n")  # splitlines() would also split at U+2028 and the like
 
 
 def one_line(text: str, what: str, where: str) -> str:
@@ -82,7 +56,7 @@ def read_split(raw: Path, split: str, limit: int | None) -> list[Pair]:
                 f"{source} has {len(documents)} lines and {target} has {len(summaries)}; "
                 "line N of one must belong to line N of the other"
             )
-        lines = enumerate(zip(documents[:limit], summaries[:limit]), start=1)
+        lines = enumerate(zip(documents[:limit], summaries[:limit], strict=True), start=1)
         return [
             Pair(
                 one_line(document, "document", f"{source}, line {number}"),

@@ -12,7 +12,6 @@ F1 x 100 of rouge-score with its stemmer, averaged over the examples. Subsets ot
 
 import argparse
 import json
-import os
 import re
 import sys
 from pathlib import Path
@@ -21,6 +20,10 @@ from rouge_score.rouge_scorer import RougeScorer
 from tabulate import tabulate
 from tqdm import tqdm
 
+sys.path.append(str(Path(__file__).parents[1]))  # examples, for hypotheses
+
+from hypotheses import ScoreError, generated, read_lines, write  # noqa: E402
+
 METRICS = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 # The end of a sentence: a mark, closing quotes or brackets, white space, and a start that is not lower case.
 _SENTENCE_END = re.compile(r"[.!?…][\"'”’)\]]*\s+(?=[\"'“‘(\[]*[^\W_a-z])")
@@ -28,13 +31,6 @@ _SENTENCE_END = re.compile(r"[.!?…][\"'”’)\]]*\s+(?=[\"'“‘(\[]*[^\W_a-
 _ABBREVIATION = re.compile(
     r"(?:^|[\s(\"'“‘])(?:Mr|Mrs|Ms|Dr|Prof|Sen|Rep|Gov|Gen|Lt|Col|Sgt|St|Jr|No|vs|e\.g|i\.e|[A-Z])$"
 )
-# What SentencePiece's byte fallback leaves in fairseq's detokenised lines: the bytes of a rare character.
-_BYTES = re.compile(r"(?:<0x[0-9A-F]{2}>)+")
-_GENERATED = re.compile(r"D-(\d+)\t[^\t]*\t(.*)", re.DOTALL)
-
-
-class ScoreError(ValueError):
-    """Hypotheses and references do not belong together, or one is missing."""
 
 
 def sentences(text: str) -> list[str]:
@@ -45,43 +41,6 @@ def sentences(text: str) -> list[str]:
             parts.append(text[start : end.end()].strip())
             start = end.end()
     return [*parts, text[start:].strip()]
-
-
-def read_lines(path: Path) -> list[str]:
-    try:
-        return path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
-    except FileNotFoundError as error:
-        raise ScoreError(f"{path} is missing; prepare.sh writes it for valid and test") from error
-
-
-def generated(log: Path, count: int) -> list[str]:
-    """The best hypothesis of each of ``count`` examples, in order, from the output of fairseq-generate.
-
-    Raises:
-        ScoreError: an example has no hypothesis, or the log has more examples.
-    """
-    try:
-        text = log.read_text(encoding="utf-8")
-    except FileNotFoundError as error:
-        raise ScoreError(f"{log} is missing; evaluate.sh writes it") from error
-    found: dict[int, str] = {}
-    # fairseq prints a P- line after each hypothesis, which byte-level BPE may have given line breaks.
-    for block in re.findall(r"^D-\d+\t.*?(?=^P-\d+\t)", text, re.DOTALL | re.MULTILINE):
-        index, hypothesis = _GENERATED.match(block).groups()
-        found.setdefault(int(index), " ".join(_BYTES.sub(_characters, hypothesis).split()))
-    absent = [index for index in range(count) if index not in found]
-    extra = sorted(index for index in found if index >= count)
-    if absent or extra:
-        problem = f"no hypothesis for {_listed(absent)}" if absent else f"no reference for {_listed(extra)}"
-        raise ScoreError(
-            f"{log} has {len(found)} hypotheses for {count} references: {problem} (numbered from 0); "
-            "generate again over the whole subset"
-        )
-    return [found[index] for index in range(count)]
-
-
-def _characters(match: re.Match) -> str:
-    return bytes.fromhex(re.sub(r"<0x|>", "", match[0])).decode("utf-8", errors="replace")
 
 
 def rouge(hypotheses: list[str], references: list[str]) -> dict[str, float]:
@@ -95,18 +54,6 @@ def rouge(hypotheses: list[str], references: list[str]) -> dict[str, float]:
             totals[metric] += scores[metric].fmeasure
     n = len(references)
     return {**{metric: round(100 * total / n, 4) for metric, total in totals.items()}, "n": n}
-
-
-def write(path: Path, text: str) -> None:
-    """All of the file or nothing."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8", newline="\n")
-    os.replace(temporary, path)
-
-
-def _listed(ids: list[int], shown: int = 10) -> str:
-    return ", ".join(map(str, ids[:shown])) + (f" and {len(ids) - shown} more" if len(ids) > shown else "")
 
 
 def main(argv: list[str] | None = None) -> None:

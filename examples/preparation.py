@@ -1,0 +1,158 @@
+"""What the ``prepare.py`` of the examples share: arguments, checks of folders, reading text, one-line errors.
+
+Only the standard library is imported at first, so that a mistake in the settings shows at once.
+"""
+
+import argparse
+import gzip
+import logging
+import signal
+import sys
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+if TYPE_CHECKING:
+    from fairseq.data import Dictionary
+
+# Words of a foreign dictionary are mostly unknown; the right one leaves some, of a rare script.
+MAX_UNKNOWN = 0.2
+
+
+class DataError(ValueError):
+    """The input cannot be used. The message names the file and the line, and says what to do."""
+
+
+class Parser(argparse.ArgumentParser):
+    """Errors on one line, without the usage, and the description as it is written."""
+
+    def __init__(self, description: str):
+        super().__init__(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
+
+    def error(self, message: str) -> NoReturn:
+        sys.exit(f"error: {message}")
+
+
+def at_least(minimum: int) -> Callable[[str], int]:
+    """The type of an argument that is a whole number, ``minimum`` or more."""
+
+    def parse(text: str) -> int:
+        if not text.isdecimal() or int(text) < minimum:
+            raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least {minimum}")
+        return int(text)
+
+    return parse
+
+
+def settings(args: argparse.Namespace) -> dict:
+    """The arguments as ``prepare.json`` keeps them."""
+    return {name: str(value) if isinstance(value, Path) else value for name, value in vars(args).items()}
+
+
+@contextmanager
+def one_line_errors() -> Iterator[None]:
+    """Turn bad input, trouble with a file and an interruption into an exit with one line."""
+    try:
+        yield
+    except (DataError, OSError) as error:
+        sys.exit(f"error: {' '.join(str(error).split())}")
+    except KeyboardInterrupt:
+        sys.exit("error: interrupted, nothing was written")
+
+
+def exit_when_terminated() -> None:
+    """Make SIGTERM an exit like any other, so that the unfinished folder is removed."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("error: terminated, nothing was written"))
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Without fairseq's informative messages: every option, absent extras, counts that we report ourselves."""
+    former = logging.root.manager.disable
+    logging.disable(logging.INFO)
+    try:
+        yield
+    finally:
+        logging.disable(former)
+
+
+def check_backbone(folder: Path) -> None:
+    """Refuse a BACKBONE_DIR without dict.txt."""
+    if not folder.is_dir():
+        raise DataError(f"BACKBONE_DIR {folder}: there is no such folder; sparse-adapter convert writes it")
+    if not (folder / "dict.txt").is_file():
+        raise DataError(f"{folder / 'dict.txt'} is missing; sparse-adapter convert writes it")
+
+
+def check_output(data: Path, *inputs: Path) -> None:
+    """Refuse an output folder that is not ours to replace.
+
+    Args:
+        data: the folder, resolved.
+        inputs: files and folders that are read, which it must not contain.
+    """
+    for path in inputs:
+        if path.resolve().is_relative_to(data):
+            raise DataError(f"DATA {data} would replace {path}; choose another DATA")
+    if data.exists() and not data.is_dir():
+        raise DataError(f"DATA {data} is a file; choose another DATA")
+    if data.is_dir() and any(data.iterdir()) and not (data / "prepare.json").is_file():
+        raise DataError(f"DATA {data} holds other files; choose another DATA or remove it")
+
+
+def load_dictionary(path: Path) -> "Dictionary":
+    with quiet():
+        from fairseq.data import Dictionary
+    try:
+        return Dictionary.load(str(path))
+    except (OSError, ValueError, RuntimeError) as error:
+        raise DataError(f"{path} is no dictionary of fairseq ({error}); convert the model again") from error
+
+
+def unknown_share(
+    unknown: int, tokens: int, name: str, dictionary: Path, remedy: str = "the tokenizer must be of one model"
+) -> float:
+    """The share of the symbols of ``name`` that the dictionary lacks.
+
+    Raises:
+        DataError: the dictionary is of something else. The message ends with ``remedy``.
+    """
+    if unknown > MAX_UNKNOWN * tokens:
+        raise DataError(
+            f"{dictionary} knows {1 - unknown / tokens:.0%} of the symbols of {name}; "
+            f"dict.txt and {remedy}, and the language one that it knows"
+        )
+    return round(unknown / tokens, 6)
+
+
+def read_lines(path: Path) -> list[str]:
+    """The lines of a UTF-8 file, compressed if it is named ``.gz``, with or without byte order mark.
+
+    Raises:
+        DataError: the file is absent, empty, damaged or not UTF-8.
+    """
+    try:
+        data = path.read_bytes()
+        if path.suffix == ".gz":
+            data = gzip.decompress(data)
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path} cannot be read ({error}); copy or download it again") from error
+    try:
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = error.object.count(b"\n", 0, error.start) + 1
+        raise DataError(
+            f"{path}, line {line}: byte 0x{error.object[error.start]:02x} is not UTF-8; convert the file, "
+            "for example with iconv"
+        ) from error
+    if not text.strip():
+        raise DataError(f"{path} is empty; give it at least one example")
+    # Not splitlines(), which also splits at U+2028 and the like.
+    return [line.removesuffix("\r") for line in text.removesuffix("\n").split("\n")]
+
+
+def write_lines(path: Path, lines: Iterable[str]) -> None:
+    with open(path, "w", encoding="utf-8", newline="\n") as file:
+        file.writelines(line + "\n" for line in lines)
