@@ -9,7 +9,8 @@ from ..models.architectures import PREFIX
 
 # Arguments that fairseq-train has to be told where they differ from the architecture's.
 FLAGS = re.compile(
-    r"(en|de)coder_(layers|embed_dim|ffn_embed_dim|attention_heads|normalize_before)|max_.*|activation_fn"
+    r"(en|de)coder_(layers|embed_dim|ffn_embed_dim|attention_heads|normalize_before|learned_pos|output_dim)"
+    r"|max_(source_|target_)?positions|activation_fn|share_(all|decoder_input_output)_embed(dings)?|layernorm_embedding|no_token_positional_embeddings"
 )
 
 

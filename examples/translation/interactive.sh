@@ -1,0 +1,34 @@
+#!/usr/bin/env bash
+# Translate standard input to standard output, line by line, with a backbone and one adapter. For several adapters on
+# one backbone there is sparse-adapter translate.
+#
+#   SRC, TGT       languages (default: en, de)
+#   DATA           folder written by prepare.sh (default: data-bin/translation/SRC-TGT)
+#   SAVE_DIR       folder of the run (default: as in train.sh)
+#   CHECKPOINT     as in evaluate.sh (default: SAVE_DIR/checkpoint_best.pt)
+#   BACKBONE       where the backbone of an adapter file is now (default: where it was in training)
+#   BEAM, LENPEN   beam size and length penalty (default: 5, 1)
+#   BUFFER         lines that are translated together (default: 1)
+#   VENV           Python environment (default: the active one, or .venv)
+#
+#   echo "A man sleeps." | CHECKPOINT=model.pt bash examples/translation/interactive.sh
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/settings.sh"
+run_settings
+CHECKPOINT="${CHECKPOINT:-$SAVE_DIR/checkpoint_best.pt}"
+[[ -f "$CHECKPOINT" ]] || fail "CHECKPOINT $CHECKPOINT: there is no such file; train.sh writes it"
+
+options=(--path "$CHECKPOINT")
+if [[ -n "${BACKBONE:-}" ]]; then options+=(--model-overrides "{'backbone': '$BACKBONE'}"); fi
+if [[ "$(python -c 'import torch; print(torch.cuda.is_available())')" == False ]]; then options+=(--cpu); fi
+errors="$(mktemp)"
+trap 'rm -f "$errors"' EXIT
+# The source is encoded here, since fairseq's --bpe knows one model for both languages.
+PYTHONUNBUFFERED=1 python examples/translation/encode.py --data "$DATA" --language "$SRC" |
+    PYTHONUNBUFFERED=1 fairseq-interactive "$DATA" --user-dir user_dir "${task_flags[@]}" \
+        --post-process sentencepiece --buffer-size "${BUFFER:-1}" --beam "${BEAM:-5}" --lenpen "${LENPEN:-1}" \
+        "${options[@]}" "$@" 2>"$errors" |
+    awk -F '\t' '/^D-/ { print $3; fflush() }' || {
+    tail -n 5 "$errors" >&2
+    exit 1
+}

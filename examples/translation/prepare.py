@@ -1,0 +1,171 @@
+#!/usr/bin/env python3
+"""Turn parallel text into fairseq's binary form: read, check, encode, binarise.
+
+Everything is read and checked before anything is written, and the output folder appears, or replaces the former one,
+only when it is complete. ``prepare.sh`` documents the settings.
+"""
+
+import argparse
+import shutil
+import sys
+from pathlib import Path
+
+from tqdm import tqdm
+
+sys.path.append(str(Path(__file__).parents[1]))  # examples, for preparation
+
+from pieces import copy_backbone, learn, load_models  # noqa: E402
+from preparation import (  # noqa: E402
+    DataError,
+    Parser,
+    at_least,
+    check_output,
+    exit_when_terminated,
+    one_line_errors,
+    quiet,
+    read_lines,
+    settings,
+    unknown_share,
+    write_lines,
+)
+
+SPLITS = ("train", "valid", "test")
+REMEDY = "the SentencePiece model must be the backbone's"
+
+Text = dict[str, list[str]]  # sentences by language
+
+
+def read_split(raw: Path, split: str, languages: tuple[str, str]) -> Text:
+    """Sentences by language, line N of one the translation of line N of the other.
+
+    Raises:
+        DataError: a file is missing, a line is empty, or the numbers of lines differ.
+    """
+    text = {}
+    for language in languages:
+        found = [path for path in (raw / f"{split}.{language}", raw / f"{split}.{language}.gz") if path.is_file()]
+        if not found:
+            raise DataError(f"{raw / f'{split}.{language}'}: there is no such file, nor {split}.{language}.gz")
+        text[language] = [" ".join(line.split()) for line in read_lines(found[0])]
+        for number, line in enumerate(text[language], start=1):
+            if not line:
+                raise DataError(f"{found[0]}, line {number}: the line is empty; remove it from both languages")
+    counts = {language: len(lines) for language, lines in text.items()}
+    if len(set(counts.values())) > 1:
+        listed = " and ".join(f"{split}.{language} {count}" for language, count in counts.items())
+        raise DataError(f"{raw}: unequal numbers of lines, {listed}; line N of one must translate line N of the other")
+    return text
+
+
+def encode(split: str, text: Text, models: dict, longest: int | None) -> tuple[dict[str, list[list[str]]], int]:
+    """Pieces by language, and how many pairs were left out because a side has more than ``longest``."""
+    encoded = {}
+    for language, lines in text.items():
+        progress = tqdm(lines, f"{split}.{language}", mininterval=2)
+        encoded[language] = [models[language].encode(line, out_type=str) for line in progress]
+    pairs = list(zip(*encoded.values(), strict=True))
+    kept = [pair for pair in pairs if longest is None or max(map(len, pair)) <= longest]
+    if not kept:
+        raise DataError(f"no {split} pair has at most {longest} pieces; set a larger MAX_LENGTH")
+    return dict(zip(encoded, map(list, zip(*kept, strict=True)), strict=True)), len(pairs) - len(kept)
+
+
+def count_unknown(pieces: list[list[str]], dictionary: Path) -> int:
+    symbols = {line.rpartition(" ")[0] for line in read_lines(dictionary)}
+    return sum(piece not in symbols for sentence in pieces for piece in sentence)
+
+
+def binarise(text: Path, output: Path, languages: tuple[str, str], workers: int) -> None:
+    """Run fairseq-preprocess over the encoded splits, with the dictionaries in ``text``."""
+    with quiet():
+        from fairseq import options
+        from fairseq_cli import preprocess
+
+        source, target = languages
+        flags = ["--source-lang", source, "--target-lang", target, "--destdir", str(output), "--workers", str(workers)]
+        flags += ["--srcdict", str(text / f"dict.{source}.txt"), "--tgtdict", str(text / f"dict.{target}.txt")]
+        for split in SPLITS:
+            flags += [f"--{split}pref", str(text / split)]
+        preprocess.main(options.get_preprocessing_parser().parse_args(flags))
+    (output / "preprocess.log").unlink(missing_ok=True)
+
+
+def check_settings(args: argparse.Namespace) -> None:
+    """Refuse what cannot work before anything is read."""
+    if args.source == args.target:
+        raise DataError(f"SRC and TGT are both {args.source}")
+    for name, folder in (("RAW", args.raw), ("BACKBONE_DIR", args.backbone_dir)):
+        if folder is not None and not folder.is_dir():
+            raise DataError(f"{name} {folder}: there is no such folder")
+    for language in (args.source, args.target):
+        if args.langs and language not in args.langs.split(","):
+            raise DataError(f"language {language} is not one of LANGS: {args.langs}")
+    check_output(args.data, args.raw, *([args.backbone_dir] if args.backbone_dir else []))
+
+
+def prepare(args: argparse.Namespace) -> dict:
+    """Read, check, encode and binarise; returns the counts of each split."""
+    check_settings(args)
+    languages = (args.source, args.target)
+    splits = {split: read_split(args.raw, split, languages) for split in SPLITS}
+    with quiet():
+        from sparse_adapter.files import folder_at_once, write_json
+    counts = {}
+    with folder_at_once(args.data) as folder:
+        text = folder / "text"
+        text.mkdir()
+        if args.backbone_dir:
+            copy_backbone(args.backbone_dir, text, languages)
+        else:
+            learn(splits["train"], args.vocabulary, args.separate, text)
+        models = load_models(text, languages)
+        for split, sentences in splits.items():
+            pieces, left_out = encode(split, sentences, models, args.max_length if split == "train" else None)
+            counts[split] = {"pairs": len(pieces[args.source]), "left_out": left_out}
+            for language in languages:
+                dictionary, number = text / f"dict.{language}.txt", sum(map(len, pieces[language]))
+                unknown = count_unknown(pieces[language], dictionary)
+                share = unknown_share(unknown, number, f"{split}.{language}", dictionary, REMEDY)
+                counts[split] |= {f"{language}_pieces": number, f"{language}_unknown_share": share}
+                write_lines(text / f"{split}.{language}", map(" ".join, pieces[language]))
+                if split != "train":
+                    write_lines(folder / f"{split}.{language}", sentences[language])
+        binarise(text, folder, languages, args.workers)
+        for model in text.glob("*.model"):
+            shutil.move(model, folder / model.name)
+        shutil.rmtree(text)
+        write_json(folder / "prepare.json", {"settings": settings(args), "splits": counts})
+    return counts
+
+
+def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
+    parser = Parser(__doc__)
+    parser.add_argument("--source", required=True, help="language")
+    parser.add_argument("--target", required=True, help="language")
+    parser.add_argument("--raw", type=Path, required=True, help="folder with train, valid and test")
+    parser.add_argument("--data", type=Path, required=True, help="folder to write")
+    parser.add_argument("--backbone-dir", type=Path, help="folder with dictionary and SentencePiece model")
+    parser.add_argument("--langs", default="", help="languages of mBART, whose symbols follow its dictionary")
+    parser.add_argument("--vocabulary", type=at_least(32), default=8000, help="pieces to learn")
+    parser.add_argument("--separate", action="store_true", help="learn one vocabulary for each language")
+    parser.add_argument("--max-length", type=at_least(1), default=250, help="pieces of a training sentence")
+    parser.add_argument("--workers", type=at_least(1), default=2, help="processes")
+    args = parser.parse_args(argv)
+    args.data = args.data.resolve()
+    return args
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parse_arguments(argv)
+    with one_line_errors():
+        counts = prepare(args)
+    for split, count in counts.items():
+        source, target = count[f"{args.source}_pieces"], count[f"{args.target}_pieces"]
+        left_out = f", {count['left_out']} longer ones left out" if count["left_out"] else ""
+        print(f"{split}: {count['pairs']} pairs, {source} and {target} pieces{left_out}")
+    print(f"wrote {args.data}")
+
+
+if __name__ == "__main__":
+    exit_when_terminated()
+    main()

@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# Train a small Transformer from nothing, the backbone of the worked example: 3 + 3 pre-LN layers of 256 dimensions. A
+# relaunch of the same command resumes.
+#
+#   SRC, TGT       languages (default: en, de)
+#   DATA           folder written by prepare.sh (default: data-bin/translation/SRC-TGT); it is then the BACKBONE_DIR
+#                  that data for adapters are prepared with
+#   SAVE_DIR       (default: checkpoints/translation/DATA's name/backbone); checkpoint_best.pt is the BACKBONE
+#   LAYERS, DIM    layers of the encoder and of the decoder, dimensions (default: 3, 256)
+#   LR             peak learning rate (default: 2e-3)
+#   MAX_EPOCH      (default: 12)
+#   MAX_UPDATE     stop after this many updates instead, if set
+#   MAX_TOKENS     tokens of a batch on one device, padding included (default: 4096)
+#   SEED           (default: 1)
+#   VENV           Python environment (default: the active one, or .venv)
+#
+# Arguments are passed on to fairseq-train.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/settings.sh"
+data_settings
+SAVE_DIR="${SAVE_DIR:-checkpoints/translation/$(basename "$DATA")/backbone}"
+ADAPTER=none
+run_settings
+
+DIM="${DIM:-256}" LAYERS="${LAYERS:-3}" LR="${LR:-2e-3}"
+arguments=(
+    "$DATA" --user-dir user_dir "${task_flags[@]}" --arch transformer
+    --encoder-layers "$LAYERS" --decoder-layers "$LAYERS" --encoder-embed-dim "$DIM" --decoder-embed-dim "$DIM"
+    --encoder-ffn-embed-dim $((DIM * 4)) --decoder-ffn-embed-dim $((DIM * 4))
+    --encoder-attention-heads $((DIM / 64)) --decoder-attention-heads $((DIM / 64))
+    --encoder-normalize-before --decoder-normalize-before --share-all-embeddings
+    --criterion label_smoothed_cross_entropy --label-smoothing 0.1 --dropout 0.1
+    --optimizer adam --adam-betas "(0.9, 0.98)" --weight-decay 0.0 --clip-norm 1.0
+    --lr "$LR" --lr-scheduler polynomial_decay
+    --max-tokens "${MAX_TOKENS:-4096}" --required-batch-size-multiple 1
+    --seed "$SEED" --save-dir "$SAVE_DIR" --no-epoch-checkpoints --log-format simple --log-interval 20
+)
+add_adapter_flags 12
+if [[ "$(python -c 'import torch; print(torch.cuda.is_available())')" == False ]]; then arguments+=(--cpu); fi
+train_with_warmup 10 "$@"

@@ -1,0 +1,99 @@
+#!/usr/bin/env bash
+# The worked example: one backbone for image captions and general text, and adapters for software documentation.
+# Prepares both domains, pretrains the backbone, trains each system on the new domain, translates the test sets of both
+# domains with it, and prints a table. A relaunch goes on where it was stopped: what has scores is not repeated.
+#
+#   SPARSE_ADAPTER_DATA   folder with multi30k and debian_descriptions (default: ../shared/data)
+#   WORK           folder of everything that is written (default: data-bin/translation)
+#   SYSTEMS        of full, dense, sparse0.4, sparse0.8, large-sparse4, lora and the like: sparse and a sparsity,
+#                  large-sparse and k (default: sparse0.4)
+#   PRETRAIN_EPOCHS, EPOCHS   of the backbone and of each system (default: 6, 2)
+#   BOTTLENECK, LORA_RANK     (default: 64, 16)
+#   SEED           (default: 1)
+#   QUICK          1: a small model on 3000 pairs, which shows that everything works and nothing else (default: 0)
+#   VENV           Python environment (default: the active one, or .venv)
+#
+# Arguments are passed on to fairseq-train.
+#
+#   SPARSE_ADAPTER_DATA=/path/to/data bash examples/translation/run_multi30k.sh --matmul-precision medium
+set -euo pipefail
+here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
+source "$here/settings.sh"
+SPARSE_ADAPTER_DATA="${SPARSE_ADAPTER_DATA:-../shared/data}"
+WORK="${WORK:-$PWD/data-bin/translation}"
+export SEED="${SEED:-1}" BOTTLENECK="${BOTTLENECK:-64}" LORA_RANK="${LORA_RANK:-16}" MAX_TOKENS="${MAX_TOKENS:-2048}"
+read -ra systems <<<"${SYSTEMS:-sparse0.4}"
+export VOCAB="${VOCAB:-4000}" MAX_LENGTH="${MAX_LENGTH:-100}" DIM="${DIM:-256}" LAYERS="${LAYERS:-3}"
+limit=()
+if [[ "${QUICK:-0}" == 1 ]]; then
+    WORK="$WORK/quick" VOCAB=2000 DIM=128 LAYERS=2 PRETRAIN_EPOCHS="${PRETRAIN_EPOCHS:-2}" EPOCHS="${EPOCHS:-1}"
+    limit=(--limit 3000 --limit-test 200)
+fi
+for file in multi30k/train.en.gz debian_descriptions/en-de.tsv.gz; do
+    [[ -f "$SPARSE_ADAPTER_DATA/$file" ]] || fail "SPARSE_ADAPTER_DATA $SPARSE_ADAPTER_DATA: $file is missing"
+done
+
+settings_of() { # the settings of system $1, one a line
+    case "$1" in
+        full) echo ADAPTER=none ;;
+        dense) echo PRUNER=none ;;
+        lora) printf '%s\n' ADAPTER=lora PRUNER=none ;;
+        sparse0.[0-9]*) printf '%s\n' PRUNER=snip "SPARSITY=${1#sparse}" ;;
+        large-sparse[2-9]) printf '%s\n' PRUNER=snip "LARGE_SPARSE=${1#large-sparse}" ;;
+        *) fail "SYSTEMS has $1; there are full, dense, lora, sparse0.4 and the like, large-sparse4 and the like" ;;
+    esac
+}
+for system in "${systems[@]}"; do settings_of "$system" >/dev/null; done
+
+pairs=(python "$here/debian_pairs.py" --debian "$SPARSE_ADAPTER_DATA/debian_descriptions/en-de.tsv.gz")
+if [[ ! -f "$WORK/general/prepare.json" ]]; then
+    "${pairs[@]}" ${limit[@]+"${limit[@]}"} --captions "$SPARSE_ADAPTER_DATA/multi30k" --out "$WORK/text/general"
+    RAW="$WORK/text/general" DATA="$WORK/general" bash "$here/prepare.sh"
+fi
+if [[ ! -f "$WORK/software/prepare.json" ]]; then
+    "${pairs[@]}" ${limit[@]+"${limit[@]}"} --out "$WORK/text/software"
+    RAW="$WORK/text/software" DATA="$WORK/software" BACKBONE_DIR="$WORK/general" bash "$here/prepare.sh"
+fi
+
+export BACKBONE="$WORK/backbone/checkpoint_best.pt"
+if [[ ! -f "$WORK/backbone/done" ]]; then
+    DATA="$WORK/general" SAVE_DIR="$WORK/backbone" MAX_EPOCH="${PRETRAIN_EPOCHS:-6}" bash "$here/pretrain.sh" "$@"
+    touch "$WORK/backbone/done"
+fi
+
+evaluate() { # system checkpoint: translate both test sets
+    for domain in software general; do
+        if [[ ! -f "$WORK/runs/$1-seed$SEED/$domain/scores.json" ]]; then
+            DATA="$WORK/$domain" SAVE_DIR="$WORK/runs/$1-seed$SEED/$domain" CHECKPOINT="$2" bash "$here/evaluate.sh"
+        fi
+    done
+}
+serve() { # translate the captions with the backbone beside which "$@" are served
+    sed 's/^/none\t/' "$WORK/general/test.en" | sparse-adapter translate --backbone "$BACKBONE" "$@" \
+        --data "$WORK/general" --source-lang en --target-lang de \
+        --bpe sentencepiece --sentencepiece-model "$WORK/general/sentencepiece.bpe.model"
+}
+run="$WORK/runs/backbone-seed$SEED"
+runs=("$run")
+evaluate backbone "$BACKBONE"
+if [[ ! -f "$run/served.txt" ]]; then
+    serve >"$run/served.txt.part"
+    mv "$run/served.txt.part" "$run/served.txt"
+fi
+for system in "${systems[@]}"; do
+    run="$WORK/runs/$system-seed$SEED"
+    runs+=("$run")
+    if [[ ! -f "$run/done" ]]; then
+        mapfile -t chosen < <(settings_of "$system")
+        env "${chosen[@]}" DATA="$WORK/software" SAVE_DIR="$run" MAX_EPOCH="${EPOCHS:-2}" bash "$here/train.sh" "$@"
+        touch "$run/done"
+    fi
+    evaluate "$system" "$run/checkpoint_best.pt"
+    # Served beside others, but switched off, an adapter leaves the backbone's own translations.
+    if [[ "$system" != full && ! -f "$run/switched_off" ]]; then
+        serve --adapter "software=$run/checkpoint_best.pt" | cmp - "${runs[0]}/served.txt" ||
+            fail "$run: switched off, the adapter changes the backbone's translations"
+        touch "$run/switched_off"
+    fi
+done
+python "$here/table.py" "${runs[@]}" --json "$WORK/results.json" | tee "$WORK/table.md"

@@ -1,0 +1,52 @@
+#!/usr/bin/env python3
+"""BLEU and chrF of translations, by sacrebleu.
+
+    python score.py --references test.de --log generate-test.log --save-dir RUN     # what evaluate.sh calls
+
+Writes ``hypotheses.txt``, one line for each reference, and ``scores.json``: both scores x 100 over the whole set, each
+with its signature. Subsets other than test go to ``hypotheses-SUBSET.txt`` and ``scores-SUBSET.json``.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from sacrebleu.metrics import BLEU, CHRF
+from tabulate import tabulate
+
+sys.path.append(str(Path(__file__).parents[1]))  # examples, for hypotheses
+
+from hypotheses import ScoreError, generated, read_lines, write  # noqa: E402
+
+
+def score(hypotheses: list[str], references: list[str]) -> dict:
+    """BLEU and chrF with sacrebleu's defaults, their signatures, and the number of sentences ``n``."""
+    scores: dict = {}
+    for name, metric in (("bleu", BLEU()), ("chrf", CHRF())):
+        scores[name] = round(metric.corpus_score(hypotheses, [references]).score, 4)
+        scores[f"{name}_signature"] = str(metric.get_signature())
+    return scores | {"n": len(references)}
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--references", type=Path, required=True, help="raw text of prepare.sh, one sentence a line")
+    parser.add_argument("--log", type=Path, required=True, help="output of fairseq-generate")
+    parser.add_argument("--save-dir", type=Path, required=True, help="folder for hypotheses.txt and scores.json")
+    parser.add_argument("--subset", default="test", help="test or valid (default: test)")
+    args = parser.parse_args(argv)
+    try:
+        references = read_lines(args.references)
+        hypotheses = generated(args.log, len(references))
+        scores = score(hypotheses, references)
+        suffix = "" if args.subset == "test" else f"-{args.subset}"
+        write(args.save_dir / f"hypotheses{suffix}.txt", "".join(line + "\n" for line in hypotheses))
+        write(args.save_dir / f"scores{suffix}.json", json.dumps(scores, indent=1) + "\n")
+    except (ScoreError, OSError, UnicodeDecodeError) as error:
+        sys.exit(f"error: {' '.join(str(error).split())}")
+    print(tabulate([[scores["bleu"], scores["chrf"], scores["n"]]], ["BLEU", "chrF", "n"], "github", floatfmt=".2f"))
+
+
+if __name__ == "__main__":
+    main()

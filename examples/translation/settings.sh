@@ -1,0 +1,25 @@
+# Sourced by the scripts of this folder, which document the settings.
+PATHS="RAW DATA BACKBONE_DIR BACKBONE SAVE_DIR CHECKPOINT WORK MULTI30K DEBIAN"
+source "$(dirname "${BASH_SOURCE[0]}")/../common.sh"
+
+# What all scripts agree on: data are found again by their languages.
+data_settings() {
+    SRC="${SRC:-en}"
+    TGT="${TGT:-de}"
+    DATA="${DATA:-data-bin/translation/$SRC-$TGT}"
+}
+
+# What train.sh and evaluate.sh agree on: a run is found again by its settings.
+run_settings() {
+    data_settings
+    adapter_settings 64
+    SAVE_DIR="${SAVE_DIR:-checkpoints/translation/$(basename "$DATA")/$RUN}"
+
+    if [[ ! -f "$DATA/prepare.json" ]]; then
+        fail "DATA $DATA holds no prepared data; make it with SRC=$SRC TGT=$TGT RAW=... bash examples/translation/prepare.sh"
+    fi
+    if [[ ! -f "$DATA/dict.$SRC.txt" || ! -f "$DATA/dict.$TGT.txt" ]]; then
+        fail "DATA $DATA holds no $SRC-$TGT; it holds $(cd "$DATA" && echo dict.*.txt)"
+    fi
+    mapfile -t task_flags < <(python examples/translation/flags.py --data "$DATA" --source "$SRC" --target "$TGT")
+}

@@ -1,0 +1,208 @@
+"""examples/translation: what prepare.sh writes and refuses, the scores, and the scripts from text to translation."""
+
+import gzip
+import importlib.util
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+from fairseq.data import Dictionary, indexed_dataset
+from sacrebleu.metrics import BLEU
+
+EXAMPLE = Path(__file__).parents[2] / "examples" / "translation"
+ENGLISH = "one two three red house dog sees a big green tree under the old bridge and many people walk home"
+GERMAN = "eins zwei drei rot haus hund sieht ein gross gruen baum unter die alt bruecke und viele leute gehen heim"
+WORDS = dict(zip(ENGLISH.split(), GERMAN.split(), strict=True))
+
+
+def sentences(count: int) -> list[list[str]]:
+    words = list(WORDS)
+    return [[words[(i * k + k) % len(words)] for k in range(1, 3 + i % 5)] for i in range(count)]
+
+
+@pytest.fixture(scope="module")
+def raw(tmp_path_factory) -> Path:
+    """Word-by-word translations between two languages of 19 words."""
+    folder = tmp_path_factory.mktemp("raw")
+    for split, count in (("train", 60), ("valid", 8), ("test", 9)):
+        rows = sentences(count)
+        (folder / f"{split}.en").write_text("".join(" ".join(row) + "\n" for row in rows))
+        text = "".join(" ".join(WORDS[word] for word in row) + "\n" for row in rows)
+        (folder / f"{split}.de.gz").write_bytes(gzip.compress(text.encode()))
+    return folder
+
+
+def script(name: str, cwd: Path, *arguments: str, input: str | None = None, **settings) -> subprocess.CompletedProcess:
+    """A script of the example with settings in its environment."""
+    known = {key: os.environ[key] for key in ("PATH", "HOME", "LANG", "OMP_NUM_THREADS") if key in os.environ}
+    environment = known | {"VENV": sys.prefix} | {key: str(value) for key, value in settings.items()}
+    command = ["bash", str(EXAMPLE / name), *arguments]
+    return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, input=input, timeout=300)
+
+
+@pytest.fixture(scope="module")
+def prepare():
+    """main() of prepare.py, with flags by name."""
+    sys.path.insert(0, str(EXAMPLE))  # for pieces
+    spec = importlib.util.spec_from_file_location("translation_prepare", EXAMPLE / "prepare.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    sys.path.remove(str(EXAMPLE))
+
+    def prepare(raw: Path, data: Path, *flags, source: str = "en", target: str = "de") -> None:
+        flags = ("--source", source, "--target", target, "--raw", raw, "--data", data, *flags)
+        module.main([str(flag) for flag in flags])
+
+    return prepare
+
+
+@pytest.fixture(scope="module")
+def data(raw, tmp_path_factory) -> Path:
+    """prepare.sh with a vocabulary of its own."""
+    folder = tmp_path_factory.mktemp("translation") / "general"
+    done = script("prepare.sh", folder.parent, RAW=raw, DATA=folder, VOCAB=48, MAX_LENGTH=40)
+    assert done.returncode == 0, done.stderr
+    return folder
+
+
+def test_pieces_round_trip_to_the_text(data, raw):
+    dictionary = Dictionary.load(str(data / "dict.de.txt"))
+    binary = indexed_dataset.make_dataset(str(data / "test.en-de.de"), "mmap")
+    assert dictionary.unk() not in torch.cat([binary[i] for i in range(len(binary))])
+    text = [dictionary.string(binary[i], bpe_symbol="sentencepiece") for i in range(len(binary))]
+    assert text == gzip.decompress((raw / "test.de.gz").read_bytes()).decode().splitlines()
+    assert (data / "test.de").read_text().splitlines() == text
+
+
+def test_languages_share_dictionary_and_model(data):
+    assert (data / "dict.en.txt").read_text() == (data / "dict.de.txt").read_text()
+    assert (data / "sentencepiece.bpe.model").is_file()
+
+
+def test_separate_vocabularies(prepare, raw, tmp_path):
+    prepare(raw, tmp_path, "--vocabulary", 40, "--separate")
+    models = {path.name for path in tmp_path.glob("*.model")}
+    assert models == {"sentencepiece.en.model", "sentencepiece.de.model"}
+    assert (tmp_path / "dict.en.txt").read_text() != (tmp_path / "dict.de.txt").read_text()
+
+
+def test_a_backbone_brings_its_dictionary_and_pieces(prepare, data, raw, tmp_path):
+    prepare(raw, tmp_path, "--backbone-dir", data)
+    for name in ("dict.en.txt", "dict.de.txt", "sentencepiece.bpe.model"):
+        assert (tmp_path / name).read_bytes() == (data / name).read_bytes()
+
+
+def test_longer_training_pairs_are_left_out_and_counted(prepare, raw, tmp_path):
+    prepare(raw, tmp_path, "--vocabulary", 48, "--max-length", 6)
+    splits = json.loads((tmp_path / "prepare.json").read_text())["splits"]
+    assert splits["train"]["left_out"] > 0 and splits["train"]["pairs"] + splits["train"]["left_out"] == 60
+    assert splits["test"] == splits["test"] | {"left_out": 0, "pairs": 9}
+
+
+@pytest.mark.parametrize(
+    "change, message",
+    [
+        (lambda raw: (raw / "valid.en").write_text("one\n"), "unequal numbers of lines, valid.en 1 and valid.de 8"),
+        (lambda raw: (raw / "test.en").write_text("one\n\n"), "test.en, line 2: the line is empty"),
+        (lambda raw: (raw / "train.en").unlink(), "train.en: there is no such file, nor train.en.gz"),
+        (lambda raw: (raw / "train.en").write_bytes(b"one\n\xff\n"), "train.en, line 2: byte 0xff is not UTF-8"),
+    ],
+)
+def test_bad_text_is_refused_before_anything_is_written(prepare, raw, tmp_path, change, message):
+    copy = tmp_path / "raw"
+    copy.mkdir()
+    for path in raw.iterdir():
+        (copy / path.name).write_bytes(path.read_bytes())
+    change(copy)
+    refused(prepare, message, copy, tmp_path / "data")
+    assert {path.name for path in tmp_path.iterdir()} == {"raw"}
+
+
+@pytest.mark.parametrize(
+    "flags, languages, message",
+    [
+        (("--vocabulary", 3000), {}, "set a smaller VOCAB"),
+        (("--langs", "en_XX,de_DE"), {}, "language en is not one of LANGS: en_XX,de_DE"),
+        ((), {"target": "en"}, "SRC and TGT are both en"),
+        (("--backbone-dir", EXAMPLE), {}, "dict.txt is missing"),
+        (("--backbone-dir", "nowhere"), {}, "there is no such folder"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(prepare, raw, tmp_path, flags, languages, message):
+    refused(prepare, message, raw, tmp_path / "data", *flags, **languages)
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_dictionary_of_another_model_is_refused(prepare, raw, data, tmp_path):
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "sentencepiece.bpe.model").write_bytes((data / "sentencepiece.bpe.model").read_bytes())
+    (other / "dict.txt").write_text("hello 1\nworld 1\n")
+    refused(prepare, "knows 0% of the symbols of train.en", raw, tmp_path / "data", "--backbone-dir", other)
+    assert {path.name for path in tmp_path.iterdir()} == {"other"}
+
+
+def refused(prepare, message: str, *arguments, **languages) -> None:
+    with pytest.raises(SystemExit) as stop:
+        prepare(*arguments, **languages)
+    assert message in str(stop.value) and "\n" not in str(stop.value)
+
+
+def test_from_text_to_translation(data, raw, tmp_path):
+    """Pretrain, adapt, average, score, translate standard input; then the refusals that need a trained model."""
+    common = {"DATA": data, "MAX_TOKENS": "400", "OMP_NUM_THREADS": "1"}
+
+    def run(name: str, *arguments: str, input: str | None = None, **settings) -> subprocess.CompletedProcess:
+        done = script(name, tmp_path, *arguments, input=input, **common, **settings)
+        assert done.returncode == 0, done.stderr[-2000:] + done.stdout[-2000:]
+        return done
+
+    run("pretrain.sh", SAVE_DIR="backbone", MAX_UPDATE=3, DIM=64, LAYERS=1)
+    adapted = {"BACKBONE": "backbone/checkpoint_best.pt", "SAVE_DIR": "run", "BOTTLENECK": "8"}
+    run("train.sh", "--prune-batches", "2", MAX_EPOCH=2, KEEP_EPOCHS=2, **adapted)
+    report = json.loads((tmp_path / "run/sparsity.json").read_text())
+    assert report["pruner"] == "snip" and report["matrix_total"]["kept"] == round(0.6 * report["matrix_total"]["total"])
+    assert not any("embed_tokens" in key for key in torch.load(tmp_path / "run/checkpoint_last.pt")["model"])
+
+    run("evaluate.sh", SAVE_DIR="run", AVERAGE=2)
+    hypotheses = (tmp_path / "run/hypotheses.txt").read_text().splitlines()
+    references = (data / "test.de").read_text().splitlines()
+    scores = json.loads((tmp_path / "run/scores.json").read_text())
+    assert scores["n"] == len(hypotheses) == len(references) == 9
+    assert scores["bleu"] == pytest.approx(BLEU().corpus_score(hypotheses, [references]).score, abs=1e-4)
+    assert "tok:13a" in scores["bleu_signature"] and "nc:6" in scores["chrf_signature"]
+
+    lines = (data / "test.en").read_text()
+    translated = run("interactive.sh", SAVE_DIR="run", CHECKPOINT="run/average.pt", input=lines)
+    assert [line.strip() for line in translated.stdout.splitlines()] == hypotheses
+
+    moved = tmp_path / "backbone/checkpoint_best.pt"
+    moved.rename(tmp_path / "moved.pt")
+    run("evaluate.sh", SAVE_DIR="run", BACKBONE="moved.pt")
+    other = script("train.sh", tmp_path, **common, SAVE_DIR="french", BACKBONE="moved.pt", TGT="fr")
+    assert other.returncode == 1 and "holds no en-fr; it holds dict.de.txt dict.en.txt" in other.stderr
+    assert not (tmp_path / "french").exists()
+
+
+def test_the_table_counts_gains_from_the_backbone(tmp_path):
+    systems = {"backbone": (10.0, 30.0, 0), "full": (20.0, 12.0, 1000), "sparse0.4": (17.0, 28.0, 60)}
+    for name, (software, general, trained) in systems.items():
+        for domain, bleu in (("software", software), ("general", general)):
+            folder = tmp_path / f"{name}-seed1" / domain
+            folder.mkdir(parents=True)
+            scores = {"bleu": bleu, "chrf": 40.0, "n": 9, "bleu_signature": "b", "chrf_signature": "c"}
+            (folder / "scores.json").write_text(json.dumps(scores))
+        (tmp_path / f"{name}-seed1" / "sparsity.json").write_text(json.dumps({"trained": {"total": trained}}))
+    command = [sys.executable, str(EXAMPLE / "table.py"), *(str(tmp_path / f"{name}-seed1") for name in systems)]
+    done = subprocess.run([*command, "--json", str(tmp_path / "rows.json")], capture_output=True, text=True)
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in done.stdout.splitlines()[2:]]
+    assert rows == [
+        ["backbone", "0", "10.0", "40.0", "", "", "30.0", "30.0"],
+        ["full", "1,000", "20.0", "40.0", "+10.0", "100 %", "12.0", "-"],
+        ["sparse0.4", "60", "17.0", "40.0", "+7.0", "70 %", "28.0", "30.0"],
+    ]
+    assert json.loads((tmp_path / "rows.json").read_text())[1]["system"] == "full"
