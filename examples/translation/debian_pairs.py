@@ -4,7 +4,7 @@
     python debian_pairs.py --debian en-de.tsv.gz --out text/software
     python debian_pairs.py --debian en-de.tsv.gz --captions multi30k --out text/general
 
-With ``--captions`` the training text is that of Multi30k followed by every third package of Debian's training split,
+With ``--captions`` the training text is that of Multi30k followed by every second package of Debian's training split,
 and validation and test are Multi30k's: what a general model would have seen. Without, it is Debian's alone. The
 splits are those of the table's first column.
 """
@@ -53,7 +53,7 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     with one_line_errors():
         limits = {"train": args.limit, "valid": args.limit_test, "test": args.limit_test}
-        pairs = debian(args.debian, part=3 if args.captions else 1)
+        pairs = debian(args.debian, part=2 if args.captions else 1)
         pairs = {split: rows[: limits[split]] for split, rows in pairs.items()}
         if args.captions:
             general = {split: rows[: limits[split]] for split, rows in captions(args.captions).items()}

@@ -7,7 +7,7 @@
 #   WORK           folder of everything that is written (default: data-bin/translation)
 #   SYSTEMS        of full, dense, sparse0.4, sparse0.8, large-sparse4, lora and the like: sparse and a sparsity,
 #                  large-sparse and k (default: sparse0.4)
-#   PRETRAIN_EPOCHS, EPOCHS   of the backbone and of each system (default: 6, 2)
+#   PRETRAIN_EPOCHS, EPOCHS   of the backbone and of each system (default: 10, 4)
 #   BOTTLENECK, LORA_RANK     (default: 64, 16)
 #   SEED           (default: 1)
 #   QUICK          1: a small model on 3000 pairs, which shows that everything works and nothing else (default: 0)
@@ -15,7 +15,8 @@
 #
 # Arguments are passed on to fairseq-train.
 #
-#   SPARSE_ADAPTER_DATA=/path/to/data bash examples/translation/run_multi30k.sh --matmul-precision medium
+#   SPARSE_ADAPTER_DATA=/path/to/data bash examples/translation/run_multi30k.sh --matmul-precision medium \
+#       --attention-kernel math
 set -euo pipefail
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 source "$here/settings.sh"
@@ -57,7 +58,7 @@ fi
 
 export BACKBONE="$WORK/backbone/checkpoint_best.pt"
 if [[ ! -f "$WORK/backbone/done" ]]; then
-    DATA="$WORK/general" SAVE_DIR="$WORK/backbone" MAX_EPOCH="${PRETRAIN_EPOCHS:-6}" bash "$here/pretrain.sh" "$@"
+    DATA="$WORK/general" SAVE_DIR="$WORK/backbone" MAX_EPOCH="${PRETRAIN_EPOCHS:-10}" bash "$here/pretrain.sh" "$@"
     touch "$WORK/backbone/done"
 fi
 
@@ -85,7 +86,7 @@ for system in "${systems[@]}"; do
     runs+=("$run")
     if [[ ! -f "$run/done" ]]; then
         mapfile -t chosen < <(settings_of "$system")
-        env "${chosen[@]}" DATA="$WORK/software" SAVE_DIR="$run" MAX_EPOCH="${EPOCHS:-2}" bash "$here/train.sh" "$@"
+        env "${chosen[@]}" DATA="$WORK/software" SAVE_DIR="$run" MAX_EPOCH="${EPOCHS:-4}" bash "$here/train.sh" "$@"
         touch "$run/done"
     fi
     evaluate "$system" "$run/checkpoint_best.pt"

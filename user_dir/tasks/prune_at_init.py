@@ -65,6 +65,13 @@ class PruneAtInitConfig(FairseqDataclass):
             "CPUs that have it), which are faster; pruning is always scored at the highest (default: torch's)"
         },
     )
+    attention_kernel: Optional[str] = field(
+        default=None,
+        metadata={
+            "help": "of torch's attention: math is matrix products, which on a CPU are several times faster for "
+            "sequences of less than some hundred tokens, and slower for long ones (default: torch's choice)"
+        },
+    )
     random_backbone: bool = field(
         default=False, metadata={"help": "allow adapters on a randomly initialised backbone (tests, benchmarks)"}
     )
@@ -83,6 +90,9 @@ class PruneAtInitMixin:
             cls.check_options(cfg)
         if cfg.matmul_precision is not None:
             torch.set_float32_matmul_precision(cfg.matmul_precision)
+        if cfg.attention_kernel == "math":
+            torch.backends.cuda.enable_flash_sdp(False)  # of the CPU, too, in spite of its name
+            torch.backends.cuda.enable_mem_efficient_sdp(False)
         return super().setup_task(cfg, **kwargs)
 
     @classmethod
@@ -250,5 +260,7 @@ def _check_options(cfg: DictConfig) -> None:
         raise UsageError(f"unknown --prune-scope {cfg.prune_scope!r}; choose one of {', '.join(SCOPES)}")
     if cfg.matmul_precision not in (None, "highest", "high", "medium"):
         raise UsageError(f"unknown --matmul-precision {cfg.matmul_precision!r}; choose highest, high or medium")
+    if cfg.attention_kernel not in (None, "math"):
+        raise UsageError(f"unknown --attention-kernel {cfg.attention_kernel!r}; choose math, or leave it out")
     if cfg.prune_batches < 1:
         raise UsageError(f"--prune-batches {cfg.prune_batches}: at least one batch is needed")
