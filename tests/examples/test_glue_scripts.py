@@ -121,7 +121,7 @@ def test_defaults(run, tmp_path):
         "--max-epoch": "10",
         "--total-num-update": "100",
         "--warmup-updates": "6",
-        "--lr": "1e-3",
+        "--lr": "5e-4",
         "--save-dir": "checkpoints/glue/rte-bert/houlsby64-snip0.4-seed1",
     }
     found = call(tmp_path)
@@ -131,10 +131,10 @@ def test_defaults(run, tmp_path):
 @pytest.mark.parametrize(
     "settings, name, lr, absent",
     [
-        ({"PRUNER": ""}, "houlsby64-dense-seed1", "1e-3", {"--pruner", "--sparsity"}),
+        ({"PRUNER": ""}, "houlsby64-dense-seed1", "5e-4", {"--pruner", "--sparsity"}),
         ({"ADAPTER": "none"}, "full-seed1", "1e-4", {"--pruner", "--adapter-bottleneck", "--adapter-only-checkpoints"}),
-        ({"LARGE_SPARSE": "4", "SEED": "3"}, "houlsby64-snipx4-seed3", "1e-3", {"--sparsity"}),
-        ({"ADAPTER": "lora", "WHOLE": "1"}, "lora8-snip0.4-seed1", "1e-3", {"--adapter-only-checkpoints"}),
+        ({"LARGE_SPARSE": "4", "SEED": "3"}, "houlsby64-snipx4-seed3", "5e-4", {"--sparsity"}),
+        ({"ADAPTER": "lora", "WHOLE": "1"}, "lora8-snip0.4-seed1", "5e-4", {"--adapter-only-checkpoints"}),
         ({"FLAGS": "--encoder-embed-dim 768"}, "houlsby64-snip0.4-seed1", "1e-4", {"--cpu"}),
         ({"FLAGS": "--encoder-embed-dim 768", "ADAPTER": "none"}, "full-seed1", "2e-5", {"--sparsity"}),
         ({"MAX_UPDATE": "7", "LR": "3"}, "houlsby64-snip0.4-seed1", "3", {"--max-epoch"}),
