@@ -41,9 +41,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=Path("data-bin/glue/rte-minilm"), help="folder of prepare.sh")
     parser.add_argument("--backbone", type=Path, default=Path("examples/glue/minilm/model.pt"))
-    parser.add_argument(
-        "--huggingface", type=Path, help="the same model of Hugging Face (default: the package's)"
-    )
+    parser.add_argument("--huggingface", type=Path, help="the same model of Hugging Face (default: the package's)")
     parser.add_argument("--bottleneck", type=int, default=64, help="(default: 64)")
     parser.add_argument("--batch", type=int, default=32, help="examples of a batch (default: 32)")
     parser.add_argument("--max-tokens", type=int, default=4096, help="and their tokens, of ours (default: 4096)")

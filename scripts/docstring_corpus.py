@@ -161,9 +161,7 @@ def write_lines(path: Path, lines: Iterable[str]) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("out", type=Path, help="folder for train.jsonl, valid.jsonl and test.jsonl")
     parser.add_argument("--packages", nargs="+", default=PACKAGES, help="packages to read")
     parser.add_argument("--text", type=Path, help="also write all docstrings of the training modules here")

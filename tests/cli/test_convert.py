@@ -12,10 +12,10 @@ from safetensors.torch import load_file
 from sparse_adapter.errors import UsageError
 from torch import Tensor, nn
 
+from ..commands import run
 from .conftest import TEXT, convert, load_fairseq
 
 PAD = 1
-BIN = Path(sys.executable).parent
 WRAPPERS = [
     *(("bert", name) for name in ("BertModel", "BertForMaskedLM", "BertForPreTraining", "BertForQuestionAnswering")),
     *(("roberta", name) for name in ("RobertaModel", "RobertaForMaskedLM", "RobertaForSequenceClassification")),
@@ -310,8 +310,7 @@ def test_the_printed_options_train(make_folder, tmp_path):
     """The commands of a user: convert, train LoRA with the options that were printed, convert back."""
 
     def succeed(command: str, *arguments) -> str:
-        repository = Path(__file__).parents[2]
-        result = subprocess.run([BIN / command, *map(str, arguments)], capture_output=True, text=True, cwd=repository)
+        result = run(command, *arguments)
         assert result.returncode == 0, (result.stdout + result.stderr)[-4000:]
         return result.stdout + result.stderr
 

@@ -165,9 +165,7 @@ def test_gpt2_bpe(prepare, tmp_path):
 @pytest.mark.skipif(not (DATA / "gpt2_bpe" / "dict.txt").exists(), reason="needs gpt2_bpe in SPARSE_ADAPTER_DATA")
 def test_gpt2_bpe_of_published_models(prepare, tmp_path):
     pairs = {**PAIRS, "test": [("Hello world", "Hello")]}
-    prepare.main(
-        arguments(write_jsonl(tmp_path / "raw", pairs), tmp_path / "data", DATA / "gpt2_bpe", "--bpe", "gpt2")
-    )
+    prepare.main(arguments(write_jsonl(tmp_path / "raw", pairs), tmp_path / "data", DATA / "gpt2_bpe", "--bpe", "gpt2"))
     assert indexed(tmp_path / "data", "test", "source") == [["15496", "995", "</s>"]]
 
 

@@ -46,8 +46,8 @@ def run(tmp_path):
 def call(tmp_path: Path) -> dict[str, str]:
     """The flags of the last fairseq command; of a repeated one the last, as argparse has it."""
     words = (tmp_path / "call").read_text().splitlines()
-    following = [*words[1:], "--"]
-    return {word: "" if value.startswith("--") else value for word, value in zip(words, following) if word[:2] == "--"}
+    pairs = zip(words, [*words[1:], "--"], strict=True)
+    return {word: "" if value.startswith("--") else value for word, value in pairs if word[:2] == "--"}
 
 
 def test_defaults_prune_with_snip_on_the_cpu(run, tmp_path):

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from fairseq.data import Dictionary, indexed_dataset
 
-REPOSITORY = Path(__file__).parents[2]
+from ..commands import REPOSITORY, run
+
 BIN = Path(sys.executable).parent
 SIZES = [
     *("--encoder-layers", "2", "--decoder-layers", "2", "--encoder-embed-dim", "32", "--decoder-embed-dim", "32"),
@@ -43,11 +44,6 @@ class Project:
         arguments = [str(self.data), "--user-dir", str(REPOSITORY / "user_dir"), "--cpu", "--path", str(checkpoint)]
         arguments += ["--task", "sparse_adapter_translation", *LANGUAGES, "--beam", "3", "--max-len-b", "12"]
         return run(command, *arguments, *extra, **kwargs)
-
-
-def run(command: str, *arguments: str, **kwargs) -> subprocess.CompletedProcess:
-    """Run one of fairseq's commands as a user does, and keep what it prints."""
-    return subprocess.run([BIN / command, *arguments], capture_output=True, text=True, cwd=REPOSITORY, **kwargs)
 
 
 def succeed(result: subprocess.CompletedProcess) -> str:

@@ -10,8 +10,8 @@ from fairseq.checkpoint_utils import load_checkpoint_to_cpu
 from safetensors.torch import load_file
 from sparse_adapter.modules import is_adapter_key
 
-from .conftest import BIN, LANGUAGES, REPOSITORY, error_line, succeed
-from .conftest import run as run_command
+from ..commands import run
+from .conftest import LANGUAGES, error_line, succeed
 
 ALL = ["--required-batch-size-multiple", "1"]  # stock fairseq drops the last batch otherwise
 SPARSE = ["--pruner", "magnitude", "--sparsity", "0.4", "--dropout", "0"]
@@ -38,8 +38,7 @@ def checkpoints(project, tmp_path_factory) -> dict:
 
 
 def cli(*arguments) -> subprocess.CompletedProcess:
-    command = [BIN / "sparse-adapter", *map(str, arguments)]
-    return subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY)
+    return run("sparse-adapter", *arguments)
 
 
 def hypotheses(result) -> list[str]:
@@ -50,9 +49,7 @@ def stock_generate(project, checkpoint) -> list[str]:
     """What fairseq-generate says without --user-dir. On today's torch it then reads nothing without the variable."""
     arguments = [str(project.data), "--cpu", "--path", str(checkpoint), "--task", "translation", *LANGUAGES]
     environment = os.environ | {"TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "1"}
-    return hypotheses(
-        run_command("fairseq-generate", *arguments, "--beam", "3", "--max-len-b", "12", *ALL, env=environment)
-    )
+    return hypotheses(run("fairseq-generate", *arguments, "--beam", "3", "--max-len-b", "12", *ALL, env=environment))
 
 
 def text(lines: list[str]) -> list[str]:

@@ -7,7 +7,8 @@ import subprocess
 import pytest
 import torch
 
-from .conftest import BIN, LANGUAGES, REPOSITORY, run, succeed
+from ..commands import REPOSITORY, run
+from .conftest import BIN, LANGUAGES, succeed
 
 USER_DIR = str(REPOSITORY / "user_dir")
 

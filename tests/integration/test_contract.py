@@ -21,7 +21,7 @@ from fairseq.data.iterators import EpochBatchIterator
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf
 from fairseq.sequence_generator import SequenceGenerator
 from fairseq.trainer import Trainer
-from omegaconf import DictConfig
+from omegaconf import DictConfig, flag_override
 from sparse_adapter.adapters import ADAPTERS
 from sparse_adapter.adapters.sites import transformer_layers
 from sparse_adapter.modules import ADAPTER, is_adapter_key, prunable_weights
@@ -56,7 +56,7 @@ class Project:
     backbones: dict[str, Path] = dataclasses.field(default_factory=dict)
 
     def stock(self, arch: str) -> DictConfig:
-        return copy.deepcopy(_parsed(self.folder, "translation", STOCK[arch]))
+        return separate(_parsed(self.folder, "translation", STOCK[arch]))
 
     def adapted(self, family: str, arch: str, save_dir: Path, **task: object) -> DictConfig:
         """The configuration of a run with adapters on the architecture's backbone, and with options of the task."""
@@ -64,7 +64,7 @@ class Project:
         if family in PREPARE:
             given |= PREPARE[family](self, arch)
         flags = [str(x) for name, value in given.items() for x in (f"--{name.replace('_', '-')}", value)]
-        cfg = copy.deepcopy(_parsed(self.folder, "sparse_adapter_translation", arch, "--adapter", family, *flags))
+        cfg = separate(_parsed(self.folder, "sparse_adapter_translation", arch, "--adapter", family, *flags))
         cfg.checkpoint.save_dir = str(save_dir)
         cfg.checkpoint.finetune_from_model = str(self.backbones[arch])
         for name, value in task.items():
@@ -81,6 +81,14 @@ def _parsed(folder: Path, task: str, arch: str, *flags: str) -> DictConfig:
     arguments += ["--criterion", "label_smoothed_cross_entropy", "--batch-size", "8", "--distributed-world-size", "1"]
     arguments += ["--optimizer", "adam", "--lr", "0.01", *flags]
     return convert_namespace_to_omegaconf(options.parse_args_and_arch(options.get_training_parser(), arguments))
+
+
+def separate(cfg: DictConfig) -> DictConfig:
+    """A copy that shares nothing: OmegaConf does not copy the Namespace of the model's arguments."""
+    cfg = copy.deepcopy(cfg)
+    with flag_override(cfg, "allow_objects", True):
+        cfg.model = copy.deepcopy(cfg.model)
+    return cfg
 
 
 @pytest.fixture(scope="module")

@@ -16,7 +16,7 @@ from sparse_adapter.pruning import PRUNERS
 
 from ..conftest import state_copy
 from .conftest import write_pairs
-from .test_contract import different, launch, save, trained
+from .test_contract import different, launch, save, separate, trained
 
 ARCHS = ("sparse_adapter_roberta_base", "sparse_adapter_bert_base")
 FAMILIES = [*(name for name in ADAPTERS if name != "adapter_fusion"), "prefix+parallel+lora"]
@@ -48,7 +48,7 @@ def _parsed(data: Path, arch: str, *flags: str) -> DictConfig:
 
 
 def configuration(data: Path, arch: str, save_dir: Path, backbone: Path, *flags: str) -> DictConfig:
-    cfg = copy.deepcopy(_parsed(data, arch, *flags))
+    cfg = separate(_parsed(data, arch, *flags))
     cfg.checkpoint.save_dir, cfg.checkpoint.finetune_from_model = str(save_dir), str(backbone)
     return cfg
 
@@ -59,7 +59,7 @@ def folder(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("encoders")
     write_pairs(root / "data")
     for arch in ARCHS:
-        cfg = copy.deepcopy(_parsed(root / "data", arch, "--adapter", "none"))
+        cfg = separate(_parsed(root / "data", arch, "--adapter", "none"))
         cfg.checkpoint.save_dir = str(root / "none")
         trainer, epoch = launch(cfg)
         for batch in epoch.next_epoch_itr():

@@ -5,12 +5,14 @@ import re
 import signal
 import subprocess
 import time
+from pathlib import Path
 
 import pytest
 import torch
 from sparse_adapter.pruning import PRUNERS
 
-from .conftest import BIN, REPOSITORY, error_line, succeed
+from ..commands import REPOSITORY, run
+from .conftest import BIN, error_line, succeed
 
 SPARSE = ("--pruner", "snip", "--sparsity", "0.4", "--prune-batches", "3")
 
@@ -23,6 +25,14 @@ def assert_same(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor])
     assert first.keys() == second.keys()
     different = [key for key in first if not torch.equal(first[key], second[key])]
     assert not different
+
+
+@pytest.fixture(scope="module")
+def sparse_run(project, tmp_path_factory) -> Path:
+    """The folder of a run with SPARSE: nothing here is changed."""
+    folder = tmp_path_factory.mktemp("sparse")
+    succeed(project.train(folder, *SPARSE))
+    return folder
 
 
 @pytest.mark.parametrize("pruner", sorted(PRUNERS))
@@ -41,16 +51,14 @@ def test_log_and_report_agree_on_what_is_trained(project, tmp_path, pruner):
     assert saved == report["trained"]["matrices"]
 
 
-def test_only_adapters_change_and_their_masks_do_not(project, tmp_path):
-    succeed(project.train(tmp_path, *SPARSE))
-    before, after = model_of(project.backbone), model_of(tmp_path / "checkpoint_last.pt")
+def test_only_adapters_change_and_their_masks_do_not(project, sparse_run):
+    before, after = model_of(project.backbone), model_of(sparse_run / "checkpoint_last.pt")
     assert_same(before, {key: value for key, value in after.items() if ".sparse_adapter." not in key})
 
 
-def test_optimizer_state_shrinks_with_sparsity(project, tmp_path):
-    succeed(project.train(tmp_path, *SPARSE))
-    report = json.loads((tmp_path / "sparsity.json").read_text())
-    state = torch.load(tmp_path / "checkpoint_last.pt", weights_only=True)["last_optimizer_state"]["state"]
+def test_optimizer_state_shrinks_with_sparsity(sparse_run):
+    report = json.loads((sparse_run / "sparsity.json").read_text())
+    state = torch.load(sparse_run / "checkpoint_last.pt", weights_only=True)["last_optimizer_state"]["state"]
     assert sum(slot["exp_avg"].numel() for slot in state.values()) == report["trained"]["total"]
 
 
@@ -91,9 +99,8 @@ def test_killed_and_relaunched_gives_the_same_weights(project, tmp_path):
     assert_same(*(model_of(tmp_path / name / "checkpoint_last.pt") for name in ("whole", "killed")))
 
 
-def test_a_relaunch_with_another_sparsity_is_refused(project, tmp_path):
-    succeed(project.train(tmp_path, *SPARSE))
-    line = error_line(project.train(tmp_path, "--pruner", "snip", "--sparsity", "0.8"))
+def test_a_relaunch_with_another_sparsity_is_refused(project, sparse_run):
+    line = error_line(project.train(sparse_run, "--pruner", "snip", "--sparsity", "0.8"))
     assert "0.4" in line and "0.8" in line and "--save-dir" in line
 
 
@@ -123,6 +130,8 @@ REFUSED = {
     "sparsity without a pruner": (("--sparsity", "0.4"), "--pruner"),
     "nothing to prune": ((*SPARSE, "--adapter", "none"), "nothing to prune"),
     "unknown scope": ((*SPARSE, "--prune-scope", "layer"), "global"),
+    "unknown precision": (("--matmul-precision", "low"), "highest, high or medium"),
+    "unknown kernel": (("--attention-kernel", "flash"), "choose math"),
     "unknown adapter": (("--adapter", "houlsbi"), "houlsby"),
     "bottleneck of zero": (("--adapter-bottleneck", "0"), "--adapter-bottleneck"),
     "Large-Sparse and another sparsity": ((*SPARSE, "--large-sparse", "4"), "--large-sparse 4 is sparsity 0.75"),
@@ -157,13 +166,8 @@ def test_no_backbone_at_all_is_refused_unless_meant(project, tmp_path):
     arguments = project.train_args(tmp_path)
     index = arguments.index("--finetune-from-model")
     del arguments[index : index + 2]
-
-    def train(*extra: str) -> subprocess.CompletedProcess:
-        command = [BIN / "fairseq-train", *arguments, *extra]
-        return subprocess.run(command, capture_output=True, text=True, cwd=REPOSITORY)
-
-    assert "--finetune-from-model" in error_line(train())
-    succeed(train("--random-backbone"))
+    assert "--finetune-from-model" in error_line(run("fairseq-train", *arguments))
+    succeed(run("fairseq-train", *arguments, "--random-backbone"))
 
 
 def test_truncated_backbone_is_refused(project, tmp_path):

@@ -11,7 +11,8 @@ from fairseq.checkpoint_utils import load_checkpoint_to_cpu
 from fairseq.models import ARCH_CONFIG_REGISTRY, ARCH_MODEL_REGISTRY
 from sparse_adapter.modules import is_adapter_key
 
-from .conftest import REPOSITORY, error_line, run, succeed, write_pairs
+from ..commands import REPOSITORY, run
+from .conftest import error_line, succeed, write_pairs
 
 SIZES = {"encoder_layers": 2, "encoder_embed_dim": 32, "encoder_ffn_embed_dim": 64, "encoder_attention_heads": 4}
 

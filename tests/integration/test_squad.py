@@ -14,8 +14,9 @@ from sparse_adapter.modules import is_adapter_key
 from sparse_adapter.squad import score
 from sparse_adapter.tasks.squad import SparseAdapterSquadTask
 
+from ..commands import REPOSITORY, run
 from ..examples.squad_data import make_backbone_dir, make_squad, write_squad
-from .conftest import BIN, REPOSITORY, error_line, succeed
+from .conftest import BIN, error_line, succeed
 from .test_two_processes import distributed
 
 SIZES = {"encoder_layers": 2, "encoder_embed_dim": 32, "encoder_ffn_embed_dim": 64, "encoder_attention_heads": 4}
@@ -65,7 +66,6 @@ def logged(output: str, name: str) -> float:
 
 
 def test_prepare_train_evaluate(folder):
-    captured = {"capture_output": True, "text": True}
     succeed(script(folder, "prepare"))
     output = succeed(script(folder, "train"))
     report = json.loads((folder / "run" / "sparsity.json").read_text())
@@ -92,9 +92,7 @@ def test_prepare_train_evaluate(folder):
 
     # An adapter file, which knows neither data nor the settings of fairseq-train, answers the same.
     file = folder / "squad.safetensors"
-    succeed(
-        subprocess.run([BIN / "sparse-adapter", "extract", folder / "run" / "checkpoint_last.pt", file], **captured)
-    )
+    succeed(run("sparse-adapter", "extract", folder / "run" / "checkpoint_last.pt", file))
     succeed(script(folder, "evaluate", CHECKPOINT=str(file), SAVE_DIR="again"))
     assert json.loads((folder / "again" / "predictions.json").read_text()) == predictions
 
@@ -115,16 +113,11 @@ def test_two_processes_report_what_one_does(folder):
         *("--optimizer", "sgd", "--lr", "0", "--max-update", "1", "--cpu", "--num-workers", "0", "--no-save"),
         *("--max-tokens", "128", "--log-format", "simple", "--ddp-backend", "legacy_ddp"),
     ]
-    values = []
-    for run, number in ((lambda *a: distributed(str(BIN / "fairseq-train"), *a), 2), (alone, 1)):
-        output = succeed(run(*arguments, "--save-dir", str(folder / f"run{number}")))
-        values.append([logged(output, name) for name in ("exact_match", "f1", "loss")])
+    two = succeed(distributed(str(BIN / "fairseq-train"), *arguments, "--save-dir", str(folder / "run2")))
+    one = succeed(run("fairseq-train", *arguments, "--save-dir", str(folder / "run1")))
+    values = [[logged(output, name) for name in ("exact_match", "f1", "loss")] for output in (two, one)]
     assert values[0] == pytest.approx(values[1], abs=0.01)
     assert values[0][1] > 0
-
-
-def alone(*arguments: str) -> subprocess.CompletedProcess:
-    return subprocess.run([BIN / "fairseq-train", *arguments], capture_output=True, text=True, cwd=REPOSITORY)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 
-from .conftest import BIN, REPOSITORY, succeed
+from ..commands import REPOSITORY
+from .conftest import BIN, succeed
 
 HOOK = Path(__file__).with_name("prune_on_rank.py")
 OPTIONS = ("--sparsity", "0.5", "--prune-batches", "5")

@@ -40,9 +40,7 @@ def test_sharing_fills_every_gpu_once_before_any_twice(tmp_path):
 def test_a_child_that_was_given_the_lock_keeps_it_when_its_parent_ends(tmp_path):
     path = tmp_path / "lock"
     with locked(path) as descriptor:
-        child = subprocess.Popen(
-            [sys.executable, "-c", "input()"], stdin=subprocess.PIPE, pass_fds=[descriptor]
-        )
+        child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE, pass_fds=[descriptor])
     assert try_lock(path) is None
     child.kill()
     child.wait()
