@@ -137,10 +137,16 @@ class Translator:
         Raises:
             UsageError: the domain is unknown, or the text too long for its model or for a batch.
         """
+        self._encoded(domain, text)
+
+    def _encoded(self, domain: str, text: str) -> str:
+        """The text in symbols; raises what ``check`` does."""
         served = self._domains[self.check_domain(domain)]
-        length, longest = int(served.dataset([self._codec.encode(text)]).src_sizes[0]), served.longest(self._limits)
+        line = self._codec.encode(text)
+        length, longest = int(served.dataset([line]).src_sizes[0]), served.longest(self._limits)
         if length > longest:
             raise UsageError(f"the text has {length} tokens, and the model or --max-tokens allows {longest}")
+        return line
 
     def translate(self, texts: Sequence[str], domain: str = PLAIN) -> list[str]:
         """Translate texts of one domain, in their order; ``check`` says what is refused, before any is translated."""
@@ -148,15 +154,13 @@ class Translator:
 
     def translate_mixed(self, requests: Sequence[tuple[str, str]]) -> list[str]:
         """Translate pairs of a domain and a text, in their order; batches are of one domain and of similar length."""
-        for domain, text in requests:
-            self.check(domain, text)
+        lines = [self._encoded(domain, text) for domain, text in requests]
         translations = [""] * len(requests)
         by_domain: dict[str, list[int]] = {}
         for i, (domain, _) in enumerate(requests):
             by_domain.setdefault(domain or PLAIN, []).append(i)
         for domain, numbers in by_domain.items():
-            lines = [self._codec.encode(requests[i][1]) for i in numbers]
-            for batch in self._domains[domain].translate(lines, self._limits):
+            for batch in self._domains[domain].translate([lines[i] for i in numbers], self._limits):
                 for i, text in batch:
                     translations[numbers[i]] = self._codec.decode(text)
         return translations
