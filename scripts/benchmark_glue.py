@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "examples" / "gl
 import numpy as np  # noqa: E402
 import sparse_adapter  # noqa: E402, F401  (registers the task and the models)
 import torch  # noqa: E402
-from fairseq import options, tasks  # noqa: E402
+from fairseq import criterions, options, tasks  # noqa: E402
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf  # noqa: E402
 from fairseq.trainer import Trainer  # noqa: E402
 from flags import backbone_flags, data_flags  # noqa: E402
@@ -65,8 +65,8 @@ class Ours:
             "--task": "sparse_adapter_sentence_prediction",
             **backbone_flags(args.backbone),
             **data_flags(args.data),
-            **{"--finetune-from-model": args.backbone, "--criterion": "sentence_prediction"},
-            **{"--adapter": "houlsby", "--adapter-bottleneck": args.bottleneck, "--random-backbone": None},
+            **{"--criterion": "sentence_prediction"},
+            **{"--adapter": "houlsby", "--adapter-bottleneck": args.bottleneck},
             **{"--dropout": 0.1, "--attention-dropout": 0.1, "--optimizer": "adam", "--lr": 1e-4},
             **{"--batch-size": args.batch, "--max-tokens": args.max_tokens, "--required-batch-size-multiple": 1},
             **{"--seed": args.seed, "--distributed-world-size": 1, "--cpu": None},
@@ -78,7 +78,8 @@ class Ours:
         model = self.task.build_model(cfg.model)
         state = torch.load(args.backbone, weights_only=True)["model"]
         model.load_state_dict(state, strict=True, model_cfg=cfg.model)
-        criterion = super(type(self.task), self.task).build_criterion(cfg.criterion)
+        # Not task.build_criterion, which would load the backbone again and leave a report.
+        criterion = criterions.build_criterion(cfg.criterion, self.task)
         self.trainer = Trainer(cfg, self.task, model, criterion)
         self.task.load_dataset("train")
         epoch = self.trainer.get_train_iterator(epoch=1, load_dataset=False)

@@ -9,7 +9,6 @@ import argparse
 import filecmp
 import json
 import logging
-import sys
 from pathlib import Path
 
 logging.disable(logging.INFO)
@@ -57,29 +56,51 @@ def data_flags(data: Path) -> dict[str, object]:
     return flags | {"--valid-subset": ",".join(name for name in record["sets"] if name != "train")}
 
 
-def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="folder written by prepare.sh")
-    parser.add_argument("--backbone", type=Path, required=True, help="model.pt, with dict.txt beside it")
-    args = parser.parse_args(argv)
-    with one_line_errors():
-        flags = backbone_flags(args.backbone) | data_flags(args.data)
-        dictionary = args.backbone.with_name("dict.txt")
-        if dictionary.is_file() and not filecmp.cmp(dictionary, args.data / "input0" / "dict.txt", shallow=False):
-            raise UsageError(
-                f"DATA {args.data} was prepared with another dictionary than {dictionary}: prepare it again"
-            )
-        length = json.loads((args.data / "prepare.json").read_text(encoding="utf-8"))["settings"]["max_length"]
-        if length > flags["--max-positions"]:
-            raise UsageError(
-                f"DATA {args.data} has examples of up to {length} tokens and {args.backbone} has "
-                f"{flags['--max-positions']} positions: prepare it with a smaller MAX_LENGTH"
-            )
+def check_data(data: Path, dictionary: Path, backbone: Path, positions: int, what: str = "examples") -> None:
+    """Refuse data that were prepared for another backbone.
+
+    Args:
+        data: folder of prepare.json.
+        dictionary: that of the data.
+        positions: of the backbone.
+        what: the data consist of.
+
+    Raises:
+        UsageError: the dictionary is not the backbone's, or something is longer than the backbone has positions.
+    """
+    own = backbone.with_name("dict.txt")
+    if own.is_file() and not filecmp.cmp(own, dictionary, shallow=False):
+        raise UsageError(f"DATA {data} was prepared with another dictionary than {own}: prepare it again")
+    length = json.loads((data / "prepare.json").read_text(encoding="utf-8"))["settings"]["max_length"]
+    if length > positions:
+        raise UsageError(
+            f"DATA {data} has {what} of up to {length} tokens and {backbone} has {positions} positions: prepare it "
+            "with a smaller MAX_LENGTH"
+        )
+
+
+def print_flags(flags: dict[str, object]) -> None:
+    """One word a line, with ``--cpu`` where there is no GPU."""
     if not torch.cuda.is_available():
-        flags["--cpu"] = None
+        flags = flags | {"--cpu": None}
     for flag, value in flags.items():
         print(flag, *([] if value is None else [value]), sep="\n")
 
 
+def parse_arguments(argv: list[str] | None, description: str) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=description)
+    parser.add_argument("--data", type=Path, required=True, help="folder written by prepare.sh")
+    parser.add_argument("--backbone", type=Path, required=True, help="model.pt, with dict.txt beside it")
+    return parser.parse_args(argv)
+
+
+def main(argv: list[str] | None = None) -> None:
+    args = parse_arguments(argv, __doc__)
+    with one_line_errors():
+        flags = backbone_flags(args.backbone) | data_flags(args.data)
+        check_data(args.data, args.data / "input0" / "dict.txt", args.backbone, flags["--max-positions"])
+    print_flags(flags)
+
+
 if __name__ == "__main__":
-    sys.exit(main())
+    main()

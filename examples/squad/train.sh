@@ -33,7 +33,6 @@ run_settings
 BACKBONE="${BACKBONE:-$BACKBONE_DIR/model.pt}"
 
 settle examples/squad/train_flags.py 1e-4 3e-5 1e-3 2e-4
-GPUS="$(python -c 'import torch; print(torch.cuda.device_count())')"
 
 arguments=(
     "$DATA" --user-dir user_dir --task sparse_adapter_squad "${settled[@]}"
@@ -48,5 +47,4 @@ arguments=(
 )
 add_adapter_flags 3
 if [[ "$ADAPTER" != none && "${WHOLE:-0}" != 1 ]]; then arguments+=(--adapter-only-checkpoints); fi
-if ((GPUS == 0)); then arguments+=(--cpu); fi
 train_with_warmup 10 "$@"

@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from ..errors import UsageError
+from .head_outputs import head_outputs
 from .prune_at_init import PruneAtInitConfig, PruneAtInitMixin
 
 
@@ -44,13 +45,8 @@ class SparseAdapterSentencePredictionTask(PruneAtInitMixin, SentencePredictionTa
         return dataset
 
     def valid_step(self, sample: dict, model: BaseFairseqModel, criterion):
-        head = model.classification_heads[self.cfg.classification_head_name]
-        seen: list[Tensor] = []
-        handle = head.register_forward_hook(lambda module, args, output: seen.append(output.detach()))
-        try:
+        with head_outputs(model, self.cfg.classification_head_name) as seen:
             loss, sample_size, log = super().valid_step(sample, model, criterion)
-        finally:
-            handle.remove()
         if seen and "target" in sample:
             count = regression_sums if self.cfg.regression_target else confusion
             log.update(count(seen[0], sample["target"]))

@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ..errors import UsageError, one_line_errors
 from ..squad import Answer, SquadDataset, add_span_head, best_answers, load_split, score
+from .head_outputs import head_outputs
 from .prune_at_init import PruneAtInitConfig, PruneAtInitMixin
 
 
@@ -82,13 +83,8 @@ class SparseAdapterSquadTask(PruneAtInitMixin, FairseqTask):
         return model
 
     def valid_step(self, sample: dict, model: BaseFairseqModel, criterion):
-        head = model.classification_heads[self.cfg.classification_head_name]
-        seen: list[Tensor] = []
-        handle = head.register_forward_hook(lambda module, args, output: seen.append(output.detach()))
-        try:
+        with head_outputs(model, self.cfg.classification_head_name) as seen:
             loss, sample_size, log = super().valid_step(sample, model, criterion)
-        finally:
-            handle.remove()
         if "questions" in sample:
             scores = [
                 score(answers[0].text, question.answers)
