@@ -121,3 +121,32 @@ print(package.submodule_search_locations[0] if package else "")')"
         sparse-adapter convert "$model/model" "$BACKBONE_DIR"
     fi
 }
+
+# The checkpoint to evaluate, in CHECKPOINT; $1 is its default name in SAVE_DIR.
+find_checkpoint() {
+    CHECKPOINT="${CHECKPOINT:-$SAVE_DIR/$1}"
+    [[ -f "$CHECKPOINT" ]] || fail "CHECKPOINT $CHECKPOINT: there is no such file; train.sh writes it"
+}
+
+without_gpu() {
+    [[ "$(python -c 'import torch; print(torch.cuda.is_available())')" == False ]]
+}
+
+# Run fairseq-generate with "$@". Everything goes to SAVE_DIR/generate-SUBSET.log, whose path is then in log, and what
+# tells the progress to the terminal; nothing is left of a failure.
+generate() {
+    mkdir -p "$SAVE_DIR"
+    log="$SAVE_DIR/generate-$SUBSET.log"
+    trap 'rm -f "$log.part"; rmdir "$SAVE_DIR" 2>/dev/null || true' EXIT
+    if without_gpu; then set -- --cpu "$@"; fi
+    PYTHONUNBUFFERED=1 fairseq-generate "$DATA" --user-dir user_dir --gen-subset "$SUBSET" --path "$CHECKPOINT" \
+        --log-format simple --log-interval 1 "$@" 2>&1 |
+        tee "$log.part" | awk '/progress_bar/ && match($0, /[0-9]+ \/ [0-9]+.*/) {
+            print "generated batch " substr($0, RSTART); fflush()
+        }' || {
+        # The plugin's messages are one line; anything else comes with its traceback.
+        if [[ "$(tail -n 1 "$log.part")" == error:* ]]; then tail -n 1 "$log.part"; else tail -n 20 "$log.part"; fi >&2
+        exit 1
+    }
+    mv "$log.part" "$log"
+}

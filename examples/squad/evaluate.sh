@@ -20,9 +20,7 @@
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/settings.sh"
 run_settings
-CHECKPOINT="${CHECKPOINT:-$SAVE_DIR/checkpoint_last.pt}"
-
-[[ -f "$CHECKPOINT" ]] || fail "CHECKPOINT $CHECKPOINT: there is no such file; train.sh writes it"
+find_checkpoint checkpoint_last.pt
 
 options=()
 if [[ -n "${BACKBONE:-}" ]]; then options+=(--backbone "$BACKBONE"); fi

@@ -27,9 +27,7 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/settings.sh"
 run_settings
 SUBSET="${SUBSET:-test}"
-CHECKPOINT="${CHECKPOINT:-$SAVE_DIR/checkpoint_best.pt}"
-
-[[ -f "$CHECKPOINT" ]] || fail "CHECKPOINT $CHECKPOINT: there is no such file; train.sh writes it"
+find_checkpoint checkpoint_best.pt
 [[ -f "$DATA/$SUBSET.summary.txt" ]] || fail "$DATA/$SUBSET.summary.txt is missing; SUBSET can be valid or test"
 
 if [[ -f "$DATA/sentencepiece.bpe.model" ]]; then
@@ -40,25 +38,9 @@ else
     fail "$DATA holds neither sentencepiece.bpe.model nor encoder.json and vocab.bpe; make it with prepare.sh"
 fi
 if [[ -n "${MAX_TOKENS:-}" ]]; then options+=(--max-tokens "$MAX_TOKENS"); fi
-if [[ "$(python -c 'import torch; print(torch.cuda.is_available())')" == False ]]; then options+=(--cpu); fi
-
-mkdir -p "$SAVE_DIR"
-log="$SAVE_DIR/generate-$SUBSET.log"
-trap 'rm -f "$log.part"; rmdir "$SAVE_DIR" 2>/dev/null || true' EXIT  # nothing is left of a failure
-# Everything goes to the log, and what tells the progress to the terminal.
-PYTHONUNBUFFERED=1 fairseq-generate "$DATA" --user-dir user_dir --task sparse_adapter_translation \
-    --source-lang source --target-lang target --gen-subset "$SUBSET" --path "$CHECKPOINT" \
+generate --task sparse_adapter_translation --source-lang source --target-lang target \
     --truncate-source --max-source-positions "$MAX_POSITIONS" --max-target-positions "$MAX_POSITIONS" \
     --beam "${BEAM:-6}" --lenpen "${LENPEN:-1}" --max-len-b "${MAX_LEN_B:-60}" --min-len "${MIN_LEN:-10}" \
-    --no-repeat-ngram-size "${NO_REPEAT_NGRAM:-3}" --batch-size "${BATCH_SIZE:-32}" \
-    --log-format simple --log-interval 1 "${options[@]}" "$@" 2>&1 |
-    tee "$log.part" | awk '/progress_bar/ && match($0, /[0-9]+ \/ [0-9]+.*/) {
-        print "generated batch " substr($0, RSTART); fflush()
-    }' || {
-    # The plugin's messages are one line; anything else comes with its traceback.
-    if [[ "$(tail -n 1 "$log.part")" == error:* ]]; then tail -n 1 "$log.part"; else tail -n 20 "$log.part"; fi >&2
-    exit 1
-}
-mv "$log.part" "$log"
+    --no-repeat-ngram-size "${NO_REPEAT_NGRAM:-3}" --batch-size "${BATCH_SIZE:-32}" "${options[@]}" "$@"
 
 python examples/summarization/score.py --data "$DATA" --subset "$SUBSET" --log "$log" --save-dir "$SAVE_DIR"

@@ -31,28 +31,10 @@ if ((${AVERAGE:-0} > 0)); then
     sparse-adapter average "${epochs[@]/#/$SAVE_DIR/}" "$SAVE_DIR/average.pt"
     CHECKPOINT="$SAVE_DIR/average.pt"
 fi
-CHECKPOINT="${CHECKPOINT:-$SAVE_DIR/checkpoint_best.pt}"
-[[ -f "$CHECKPOINT" ]] || fail "CHECKPOINT $CHECKPOINT: there is no such file; train.sh writes it"
+find_checkpoint checkpoint_best.pt
+model_options
 
-options=(--path "$CHECKPOINT")
-if [[ -n "${BACKBONE:-}" ]]; then options+=(--model-overrides "{'backbone': '$BACKBONE'}"); fi
-if [[ "$(python -c 'import torch; print(torch.cuda.is_available())')" == False ]]; then options+=(--cpu); fi
+generate "${task_flags[@]}" --post-process sentencepiece --required-batch-size-multiple 1 \
+    --beam "${BEAM:-5}" --lenpen "${LENPEN:-1}" --max-tokens "${MAX_TOKENS:-4096}" "${options[@]}" "$@"
 
-mkdir -p "$SAVE_DIR"
-log="$SAVE_DIR/generate-$SUBSET.log"
-trap 'rm -f "$log.part"; rmdir "$SAVE_DIR" 2>/dev/null || true' EXIT  # nothing is left of a failure
-# Everything goes to the log, and what tells the progress to the terminal.
-PYTHONUNBUFFERED=1 fairseq-generate "$DATA" --user-dir user_dir "${task_flags[@]}" --gen-subset "$SUBSET" \
-    --post-process sentencepiece --required-batch-size-multiple 1 \
-    --beam "${BEAM:-5}" --lenpen "${LENPEN:-1}" --max-tokens "${MAX_TOKENS:-4096}" \
-    --log-format simple --log-interval 1 "${options[@]}" "$@" 2>&1 |
-    tee "$log.part" | awk '/progress_bar/ && match($0, /[0-9]+ \/ [0-9]+.*/) {
-        print "generated batch " substr($0, RSTART); fflush()
-    }' || {
-    # The plugin's messages are one line; anything else comes with its traceback.
-    if [[ "$(tail -n 1 "$log.part")" == error:* ]]; then tail -n 1 "$log.part"; else tail -n 20 "$log.part"; fi >&2
-    exit 1
-}
-mv "$log.part" "$log"
-
-exec python examples/translation/score.py --references "$DATA/$SUBSET.$TGT" --log "$log" --save-dir "$SAVE_DIR" --subset "$SUBSET"
+python examples/translation/score.py --references "$DATA/$SUBSET.$TGT" --log "$log" --save-dir "$SAVE_DIR" --subset "$SUBSET"

@@ -15,17 +15,15 @@
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/settings.sh"
 run_settings
-CHECKPOINT="${CHECKPOINT:-$SAVE_DIR/checkpoint_best.pt}"
-[[ -f "$CHECKPOINT" ]] || fail "CHECKPOINT $CHECKPOINT: there is no such file; train.sh writes it"
+find_checkpoint checkpoint_best.pt
+model_options
+if without_gpu; then options+=(--cpu); fi
 
-options=(--path "$CHECKPOINT")
-if [[ -n "${BACKBONE:-}" ]]; then options+=(--model-overrides "{'backbone': '$BACKBONE'}"); fi
-if [[ "$(python -c 'import torch; print(torch.cuda.is_available())')" == False ]]; then options+=(--cpu); fi
 errors="$(mktemp)"
 trap 'rm -f "$errors"' EXIT
 # The source is encoded here, since fairseq's --bpe knows one model for both languages.
 PYTHONUNBUFFERED=1 python examples/translation/encode.py --data "$DATA" --language "$SRC" |
-    PYTHONUNBUFFERED=1 fairseq-interactive "$DATA" --user-dir user_dir "${task_flags[@]}" \
+    PYTHONUNBUFFERED=1 fairseq-interactive "$DATA" --user-dir user_dir --path "$CHECKPOINT" "${task_flags[@]}" \
         --post-process sentencepiece --buffer-size "${BUFFER:-1}" --beam "${BEAM:-5}" --lenpen "${LENPEN:-1}" \
         "${options[@]}" "$@" 2>"$errors" |
     awk -F '\t' '/^D-/ { print $3; fflush() }' || {

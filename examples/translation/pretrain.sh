@@ -36,5 +36,5 @@ arguments=(
     --seed "$SEED" --save-dir "$SAVE_DIR" --no-epoch-checkpoints --log-format simple --log-interval 20
 )
 add_adapter_flags 12
-if [[ "$(python -c 'import torch; print(torch.cuda.is_available())')" == False ]]; then arguments+=(--cpu); fi
+if without_gpu; then arguments+=(--cpu); fi
 train_with_warmup 10 "$@"

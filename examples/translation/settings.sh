@@ -21,5 +21,11 @@ run_settings() {
     if [[ ! -f "$DATA/dict.$SRC.txt" || ! -f "$DATA/dict.$TGT.txt" ]]; then
         fail "DATA $DATA holds no $SRC-$TGT; it holds $(cd "$DATA" && echo dict.*.txt)"
     fi
-    mapfile -t task_flags < <(python examples/translation/flags.py --data "$DATA" --source "$SRC" --target "$TGT")
+    mapfile -t task_flags < <(python examples/translation/task_flags.py --data "$DATA" --source "$SRC" --target "$TGT")
+}
+
+# What fairseq's commands are told of a model beside its path, in options.
+model_options() {
+    options=()
+    if [[ -n "${BACKBONE:-}" ]]; then options+=(--model-overrides "{'backbone': '$BACKBONE'}"); fi
 }

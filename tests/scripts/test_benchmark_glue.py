@@ -34,7 +34,5 @@ def test_both_train_on_the_same_examples(tmp_path):
     assert done.returncode == 0, done.stderr[-3000:]
     figures = json.loads((tmp_path / "report.json").read_text())["figures"]
     assert figures["ours"]["batches"] == figures["adapters"]["batches"] == 5
-    assert (
-        0 < figures["ours"]["tokens"] <= figures["adapters"]["tokens"]
-    )
+    assert 0 < figures["ours"]["tokens"] <= figures["adapters"]["tokens"]
     assert all(values["seconds"] > 0 for values in figures.values()) and "ours / adapters" in done.stdout
