@@ -12,7 +12,7 @@ import torch
 from sparse_adapter.pruning import PRUNERS
 
 from ..commands import REPOSITORY, run
-from .conftest import BIN, error_line, succeed
+from .conftest import BIN, LANGUAGES, SIZES, error_line, succeed
 
 SPARSE = ("--pruner", "snip", "--sparsity", "0.4", "--prune-batches", "3")
 
@@ -197,3 +197,14 @@ def test_malicious_checkpoint_is_refused_and_not_run(project, tmp_path, command)
         result = project.generate(evil)
     assert "system" in error_line(result)
     assert not marker.exists()
+
+
+def test_an_architecture_of_fairseq_trains_and_resumes(project, tmp_path):
+    """A backbone is pretrained with the same task and no adapters."""
+    arguments = [str(project.data), "--user-dir", str(REPOSITORY / "user_dir"), "--task", "sparse_adapter_translation"]
+    arguments += [*LANGUAGES, "--arch", "transformer", *SIZES, "--criterion", "label_smoothed_cross_entropy", "--cpu"]
+    arguments += ["--optimizer", "adam", "--lr", "0.003", "--max-tokens", "256", "--num-workers", "0"]
+    arguments += ["--save-interval-updates", "2"]
+    for updates, folder in (("4", "whole"), ("2", "resumed"), ("4", "resumed")):
+        succeed(run("fairseq-train", *arguments, "--save-dir", str(tmp_path / folder), "--max-update", updates))
+    assert_same(*(model_of(tmp_path / name / "checkpoint_last.pt") for name in ("whole", "resumed")))

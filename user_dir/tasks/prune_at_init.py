@@ -25,6 +25,7 @@ from ..checkpoint.start import check_fits, checkpoint_to_load, read_state
 from ..checkpoint.upgrade import has_adapters
 from ..errors import UsageError, one_line_errors
 from ..files import write_json
+from ..models.adapter_model import AdapterModelMixin
 from ..modules import SparseWeight, prunable_weights
 from ..pruning import PRUNERS, SCOPES, DegenerateScores, build_pruner, format_report, prune, sparsity_report
 from ..pruning.selection import kept_count
@@ -147,6 +148,8 @@ class PruneAtInitMixin:
                 )
             if getattr(cfg.model, "adapter_only_checkpoints", False):
                 raise UsageError("--adapter-only-checkpoints need a backbone to refer to: use --finetune-from-model")
+        elif not isinstance(model, AdapterModelMixin):
+            pass  # an architecture of fairseq's own: fairseq loads it
         elif self._load(model, cfg, path):
             return
         report = {"pruner": None, "sparsity": 0.0, "seconds": 0.0}
