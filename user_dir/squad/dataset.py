@@ -12,6 +12,7 @@ import torch
 from fairseq.data import Dictionary, FairseqDataset, data_utils
 
 from ..errors import UsageError
+from ..length_groups import grouped_by_length
 from .answers import Question
 
 
@@ -25,10 +26,12 @@ class SquadDataset(FairseqDataset):
         tokens: windows, each the symbol ``<s>``, a question, ``</s>``, a part of a context and ``</s>``.
         targets: first and last position of the answer in each window, 0 and 0 if it does not hold it.
         pad: index of the padding symbol.
-        seed: of the order within windows of the same length.
+        seed: of the order, which is another in every epoch.
         questions: to which the windows belong, in their order.
         chars: of each window, start and end of its tokens of context, one after the other.
     """
+
+    can_reuse_epoch_itr_across_epochs = False  # or fairseq would keep the batches of the first epoch
 
     def __init__(self, tokens, targets, pad: int, seed: int = 0, questions: list[Question] | None = None, chars=None):
         self.tokens, self.targets, self.pad = tokens, targets, pad
@@ -38,8 +41,10 @@ class SquadDataset(FairseqDataset):
         # The longest window of an item, which models' positions limit, and the tokens that an item takes in a batch.
         self.sizes = np.maximum.reduceat(np.asarray(tokens.sizes), self.bounds[:-1])
         self.padded = self.sizes * counts
-        with data_utils.numpy_seed(seed):
-            self.order = np.random.permutation(len(self))
+        self.seed, self.epoch = seed, 1
+
+    def set_epoch(self, epoch: int) -> None:
+        self.epoch = epoch
 
     def __len__(self) -> int:
         return len(self.bounds) - 1
@@ -84,8 +89,7 @@ class SquadDataset(FairseqDataset):
         return int(self.sizes[index])
 
     def ordered_indices(self) -> np.ndarray:
-        """By length, so that little is padded, and at random where that is the same."""
-        return self.order[np.argsort(self.sizes[self.order], kind="stable")]
+        return grouped_by_length(self.sizes, self.seed, self.epoch)
 
     def batch_by_size(self, indices, max_tokens=None, **kwargs):
         # A question of many windows is a batch of its own, even if that takes more than --max-tokens.

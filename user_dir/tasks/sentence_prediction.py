@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from ..errors import UsageError
+from ..length_groups import LengthGroupedDataset
 from .head_outputs import head_outputs
 from .prune_at_init import PruneAtInitConfig, PruneAtInitMixin
 
@@ -38,11 +39,12 @@ class SparseAdapterSentencePredictionTask(PruneAtInitMixin, SentencePredictionTa
             raise UsageError("--num-classes is missing: the number of labels, or 1 with --regression-target")
 
     def load_dataset(self, split: str, combine: bool = False, **kwargs):
-        """Shuffled as in fairseq, and batched by length, up to 8 tokens: less padding, and shorter epochs."""
+        """Batched by length, in other batches in every epoch."""
         dataset = super().load_dataset(split, combine, **kwargs)
         if not self.cfg.no_shuffle:
-            dataset.sort_order.append(dataset.sizes[0] // 8)
-        return dataset
+            unshuffled = dataset.dataset
+            self.datasets[split] = LengthGroupedDataset(unshuffled, unshuffled.sizes[0], self.cfg.seed)
+        return self.datasets[split]
 
     def valid_step(self, sample: dict, model: BaseFairseqModel, criterion):
         with head_outputs(model, self.cfg.classification_head_name) as seen:
