@@ -2,12 +2,13 @@
 
 import numpy as np
 from fairseq.data import BaseWrapperDataset, FairseqDataset
+from omegaconf import DictConfig, open_dict
 
 GROUP = 512
 
 
-def grouped_by_length(sizes: np.ndarray, seed: int, epoch: int) -> np.ndarray:
-    """A random order, a new one in every epoch, in which each 512 examples are sorted by length.
+def grouped_by_length(sizes: np.ndarray) -> np.ndarray:
+    """A random order in which each 512 examples are sorted by length.
 
     Batches cut from it need little padding. Sorting all examples would need less, but short and long ones would meet
     the same neighbours again and again: batches are then no random samples of the data.
@@ -16,25 +17,29 @@ def grouped_by_length(sizes: np.ndarray, seed: int, epoch: int) -> np.ndarray:
         sizes: ``(examples,)``, their lengths.
 
     Returns:
-        ``(examples,)``, their indices.
+        ``(examples,)``, their indices. numpy's random state, which fairseq seeds for each epoch, settles them.
     """
-    order = np.random.default_rng((seed, epoch)).permutation(len(sizes))
+    order = np.random.permutation(len(sizes))
     groups = np.split(order, range(GROUP, len(order), GROUP))
     return np.concatenate([group[np.argsort(sizes[group], kind="stable")] for group in groups])
 
 
 class LengthGroupedDataset(BaseWrapperDataset):
-    """Gives the examples of ``dataset`` in the order of :func:`grouped_by_length`."""
+    """Gives the examples of ``dataset``, of the given lengths, in the order of :func:`grouped_by_length`."""
 
-    can_reuse_epoch_itr_across_epochs = False  # or fairseq would keep the batches of the first epoch
-
-    def __init__(self, dataset: FairseqDataset, sizes: np.ndarray, seed: int):
+    def __init__(self, dataset: FairseqDataset, lengths: np.ndarray):
         super().__init__(dataset)
-        self.lengths, self.seed, self.epoch = np.asarray(sizes), seed, 1
-
-    def set_epoch(self, epoch: int) -> None:
-        super().set_epoch(epoch)
-        self.epoch = epoch
+        self.lengths = np.asarray(lengths)
 
     def ordered_indices(self) -> np.ndarray:
-        return grouped_by_length(self.lengths, self.seed, self.epoch)
+        return grouped_by_length(self.lengths)
+
+
+def rebuild_batches(cfg: DictConfig) -> None:
+    """Have fairseq cut other batches in every epoch; by itself it shuffles those of the first.
+
+    It asks the task's configuration (``FairseqTask.get_batch_iterator``). As a field of the dataclass, this would be
+    a flag that turns it off.
+    """
+    with open_dict(cfg):
+        cfg.rebuild_batches = True

@@ -1,4 +1,4 @@
-# Sourced by prepare.sh, train.sh, evaluate.sh and grid.sh, which document the settings.
+# Sourced by prepare.sh, train.sh and evaluate.sh, which document the settings.
 PATHS="GLUE_DIR DATA BACKBONE_DIR BACKBONE SAVE_DIR CHECKPOINT RUNS"
 source "$(dirname "${BASH_SOURCE[0]}")/../common.sh"
 

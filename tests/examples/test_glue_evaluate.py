@@ -102,18 +102,3 @@ def test_regression_and_two_dev_sets(folder):
     valid, scores, rows = trained(folder, TASK="mnli", BOTTLENECK="8", PRUNER="none")
     assert {"accuracy", "accuracy_mismatched", "n_mismatched"} <= scores.keys()
     assert (folder / "run-mnli" / "predictions-mismatched.tsv").exists()
-
-
-def test_table_has_means_over_seeds(tmp_path):
-    table = load("table")
-    for name, value in (("rte/dense-seed1", 60.0), ("rte/dense-seed2", 62.0), ("rte/full-seed1", 58.0)):
-        (tmp_path / name).mkdir(parents=True)
-        scores = {"task": "rte", "metric": "accuracy", "value": value}
-        (tmp_path / name / "scores.json").write_text(json.dumps(scores))
-        (tmp_path / name / "sparsity.json").write_text(json.dumps({"trained": {"total": 1234}}))
-    shown = table.table([table.read_run(tmp_path / "rte" / n) for n in ("full-seed1", "dense-seed1", "dense-seed2")])
-    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in shown.splitlines()]
-    assert rows[0] == ["system", "trained parameters", "rte, accuracy", "mean", "seeds"]
-    assert rows[2:] == [["full", "1,234", "58.0", "58.0", "1"], ["dense", "1,234", "61.0 ± 1.4", "61.0", "2"]]
-    with pytest.raises(SystemExit, match="scores.json is missing"):
-        table.main([str(tmp_path)])

@@ -164,7 +164,6 @@ def test_evaluate_takes_the_last_checkpoint(run, tmp_path):
         ("train.sh", {"DATA": "absent"}, "holds no prepared data"),
         ("evaluate.sh", {"SAVE_DIR": "absent"}, "absent/checkpoint_last.pt: there is no such file"),
         ("prepare.sh", {}, "set GLUE_DIR"),
-        ("grid.sh", {"SYSTEMS": "dens"}, "SYSTEMS has dens"),
     ],
 )
 def test_mistakes_are_one_line(run, tmp_path, script, settings, expected):
@@ -174,7 +173,7 @@ def test_mistakes_are_one_line(run, tmp_path, script, settings, expected):
     assert not (tmp_path / "call").exists() and not (tmp_path / "absent").exists()
 
 
-@pytest.mark.parametrize("script", ["prepare.sh", "train.sh", "evaluate.sh", "grid.sh"])
+@pytest.mark.parametrize("script", ["prepare.sh", "train.sh", "evaluate.sh"])
 def test_help_names_every_setting(run, script):
     shown = run(script, "--help").stdout
     text = (EXAMPLE / script).read_text()

@@ -9,7 +9,10 @@ import pytest
 import torch
 from fairseq.checkpoint_utils import load_checkpoint_to_cpu
 from fairseq.models import ARCH_CONFIG_REGISTRY, ARCH_MODEL_REGISTRY
+from fairseq.tasks import setup_task
+from omegaconf import OmegaConf
 from sparse_adapter.modules import is_adapter_key
+from sparse_adapter.tasks.sentence_prediction import SparseAdapterSentencePredictionConfig
 
 from ..commands import REPOSITORY, run
 from .conftest import error_line, succeed, write_pairs
@@ -74,9 +77,8 @@ def test_a_published_file_starts_a_run(folder, tmp_path, arch):
 
 def test_validation_and_resume(folder, tmp_path):
     options = ["--adapter-only-checkpoints", "--adapter", "mam", "--prefix-length", "3"]
-    succeed(train(folder, tmp_path / "straight", *options))
-    succeed(train(folder, tmp_path / "resumed", *options, "--max-update", "3"))
-    succeed(train(folder, tmp_path / "resumed", *options))
+    for name, updates in (("straight", "10"), ("resumed", "8"), ("resumed", "10")):  # epochs have 6
+        succeed(train(folder, tmp_path / name, *options, "--max-update", updates))
     straight, resumed = (
         load_checkpoint_to_cpu(str(tmp_path / name / "checkpoint_last.pt"))["model"] for name in ("straight", "resumed")
     )
@@ -91,6 +93,27 @@ def test_validation_and_resume(folder, tmp_path):
         )
     )
     assert "acc" in out and "mcc" in out
+
+
+def test_every_epoch_has_other_batches_of_one_iterator(folder):
+    """Of one, since each would keep its worker processes for as long as training lasts."""
+    name = "sparse_adapter_sentence_prediction"
+    cfg = OmegaConf.structured(SparseAdapterSentencePredictionConfig(_name=name, data=str(folder / "data")))
+    settings = {"num_classes": 2, "seed": 1, "init_token": 0, "separator_token": 2, "regression_target": False}
+    cfg = OmegaConf.merge(cfg, settings | {"classification_head_name": "head"})
+    task = setup_task(cfg)
+    task.load_dataset("train")
+
+    def iterator(epoch: int):
+        return task.get_batch_iterator(task.dataset("train"), max_sentences=16, seed=1, epoch=epoch)
+
+    epochs = iterator(1)
+    batches = []
+    for epoch in (1, 2, 3):
+        assert iterator(epoch) is epochs
+        batches.append([sample["id"].tolist() for sample in epochs.next_epoch_itr()])
+        assert sorted(sum(batches[-1], [])) == list(range(96))
+    assert len({frozenset(map(frozenset, epoch)) for epoch in batches}) == 3
 
 
 def test_regression_reports_pearson(folder, tmp_path):

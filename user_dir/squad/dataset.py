@@ -26,14 +26,11 @@ class SquadDataset(FairseqDataset):
         tokens: windows, each the symbol ``<s>``, a question, ``</s>``, a part of a context and ``</s>``.
         targets: first and last position of the answer in each window, 0 and 0 if it does not hold it.
         pad: index of the padding symbol.
-        seed: of the order, which is another in every epoch.
         questions: to which the windows belong, in their order.
         chars: of each window, start and end of its tokens of context, one after the other.
     """
 
-    can_reuse_epoch_itr_across_epochs = False  # or fairseq would keep the batches of the first epoch
-
-    def __init__(self, tokens, targets, pad: int, seed: int = 0, questions: list[Question] | None = None, chars=None):
+    def __init__(self, tokens, targets, pad: int, questions: list[Question] | None = None, chars=None):
         self.tokens, self.targets, self.pad = tokens, targets, pad
         self.questions, self.chars = questions, chars
         counts = np.ones(len(tokens), int) if questions is None else np.array([q.windows for q in questions])
@@ -41,10 +38,6 @@ class SquadDataset(FairseqDataset):
         # The longest window of an item, which models' positions limit, and the tokens that an item takes in a batch.
         self.sizes = np.maximum.reduceat(np.asarray(tokens.sizes), self.bounds[:-1])
         self.padded = self.sizes * counts
-        self.seed, self.epoch = seed, 1
-
-    def set_epoch(self, epoch: int) -> None:
-        self.epoch = epoch
 
     def __len__(self) -> int:
         return len(self.bounds) - 1
@@ -89,7 +82,7 @@ class SquadDataset(FairseqDataset):
         return int(self.sizes[index])
 
     def ordered_indices(self) -> np.ndarray:
-        return grouped_by_length(self.sizes, self.seed, self.epoch)
+        return grouped_by_length(self.sizes)
 
     def batch_by_size(self, indices, max_tokens=None, **kwargs):
         # A question of many windows is a batch of its own, even if that takes more than --max-tokens.
@@ -98,7 +91,7 @@ class SquadDataset(FairseqDataset):
         return super().batch_by_size(indices, max_tokens=max_tokens, **kwargs)
 
 
-def load_split(data: Path, split: str, dictionary: Dictionary, seed: int = 0) -> SquadDataset:
+def load_split(data: Path, split: str, dictionary: Dictionary) -> SquadDataset:
     """A split of a folder that ``prepare.py`` wrote.
 
     Raises:
@@ -112,8 +105,8 @@ def load_split(data: Path, split: str, dictionary: Dictionary, seed: int = 0) ->
         raise UsageError(f"{data} holds no split {split!r}; examples/squad/prepare.sh writes train and valid")
     path = data / f"{split}.questions.jsonl"
     if path.is_file():
-        return SquadDataset(**parts, pad=dictionary.pad(), seed=seed, questions=load_questions(path))
-    return SquadDataset(parts["tokens"], parts["targets"], dictionary.pad(), seed)
+        return SquadDataset(**parts, pad=dictionary.pad(), questions=load_questions(path))
+    return SquadDataset(parts["tokens"], parts["targets"], dictionary.pad())
 
 
 def load_questions(path: Path) -> list[Question]:

@@ -11,7 +11,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from ..errors import UsageError
-from ..length_groups import LengthGroupedDataset
+from ..length_groups import LengthGroupedDataset, rebuild_batches
 from .head_outputs import head_outputs
 from .prune_at_init import PruneAtInitConfig, PruneAtInitMixin
 
@@ -42,8 +42,9 @@ class SparseAdapterSentencePredictionTask(PruneAtInitMixin, SentencePredictionTa
         """Batched by length, in other batches in every epoch."""
         dataset = super().load_dataset(split, combine, **kwargs)
         if not self.cfg.no_shuffle:
+            rebuild_batches(self.cfg)
             unshuffled = dataset.dataset
-            self.datasets[split] = LengthGroupedDataset(unshuffled, unshuffled.sizes[0], self.cfg.seed)
+            self.datasets[split] = LengthGroupedDataset(unshuffled, unshuffled.sizes[0])
         return self.datasets[split]
 
     def valid_step(self, sample: dict, model: BaseFairseqModel, criterion):

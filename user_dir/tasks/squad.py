@@ -16,6 +16,7 @@ from omegaconf import II, MISSING, DictConfig, OmegaConf, open_dict
 from torch import Tensor
 
 from ..errors import UsageError, one_line_errors
+from ..length_groups import rebuild_batches
 from ..squad import Answer, SquadDataset, add_span_head, best_answers, load_split, score
 from .head_outputs import head_outputs
 from .prune_at_init import PruneAtInitConfig, PruneAtInitMixin
@@ -28,7 +29,6 @@ class SquadConfig(PruneAtInitConfig):
     n_best: int = field(default=20, metadata={"help": "answers of a question that are kept, over all its windows"})
     max_answer_length: int = field(default=30, metadata={"help": "longest answer in tokens"})
     classification_head_name: str = II("criterion.classification_head_name")
-    seed: int = II("common.seed")
 
 
 @register_task("sparse_adapter_squad", dataclass=SquadConfig)
@@ -68,8 +68,9 @@ class SparseAdapterSquadTask(PruneAtInitMixin, FairseqTask):
                 raise UsageError(f"--{name.replace('_', '-')} {cfg[name]}: at least 1")
 
     def load_dataset(self, split: str, combine: bool = False, **kwargs) -> SquadDataset:
+        rebuild_batches(self.cfg)
         with one_line_errors():
-            self.datasets[split] = load_split(Path(self.cfg.data), split, self.dictionary, self.cfg.seed)
+            self.datasets[split] = load_split(Path(self.cfg.data), split, self.dictionary)
         return self.datasets[split]
 
     def build_model(self, cfg: DictConfig, from_checkpoint: bool = False) -> BaseFairseqModel:
