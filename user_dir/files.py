@@ -3,9 +3,12 @@
 import json
 import os
 import shutil
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+
+from .errors import UsageError
 
 
 @contextmanager
@@ -44,3 +47,31 @@ def folder_at_once(path: Path) -> Iterator[Path]:
         shutil.rmtree(former, ignore_errors=True)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
+
+
+@contextmanager
+def replaced_files(folder: Path) -> Iterator[Path]:
+    """Give a temporary folder; if all goes well, its files take the place of those that came to ``folder`` likewise
+    before, which a hidden list there tells from others. Others stay as they are.
+
+    Raises:
+        UsageError: one of the others has the name of a file that would come, or ``folder`` is itself a file.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"{folder} is a file, and a folder is needed: choose another name")
+    record = folder / ".files.json"
+    former = set(json.loads(record.read_text(encoding="utf-8"))) if record.exists() else set()
+    place = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.is_dir())
+    with tempfile.TemporaryDirectory(dir=place, prefix=".files.") as temporary:
+        yield Path(temporary)
+        new = {path.name for path in Path(temporary).iterdir()}
+        for name in sorted(new - former):
+            path = folder / name
+            if path.exists():
+                raise UsageError(f"{path} is of no earlier report and would be replaced: choose another folder")
+        write_json(record, sorted(former | new))  # whatever happens next, they are known
+        for name in new:
+            os.replace(Path(temporary) / name, folder / name)
+        for name in former - new:
+            (folder / name).unlink(missing_ok=True)
+        write_json(record, sorted(new))

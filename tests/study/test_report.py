@@ -2,6 +2,7 @@
 
 import re
 import xml.etree.ElementTree as ElementTree
+from pathlib import Path
 
 import pytest
 from sparse_adapter.errors import UsageError
@@ -34,3 +35,22 @@ def test_a_study_without_results(tmp_path):
     with pytest.raises(UsageError, match="none of its 140 runs has finished"):
         write_report(tmp_path, tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_an_earlier_report_is_replaced_and_nothing_else(tmp_path):
+    out = tmp_path / "out"
+    first = write_report(finished_study(tmp_path / "first", "table3"), out)
+    (out / "notes.md").write_text("mine")
+    second = write_report(finished_study(tmp_path / "second", "table1"), out)
+    assert "table3.csv" in set(first) - set(second)
+    assert {path.name for path in out.iterdir() if not path.name.startswith(".")} == {*second, "notes.md"}
+
+
+def test_files_of_others_are_not_overwritten(tmp_path, monkeypatch):
+    study = finished_study(tmp_path / "study", "table3")
+    (tmp_path / "README.md").write_text("mine")
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.iterdir())
+    with pytest.raises(UsageError, match="README.md is of no earlier report .* choose another folder"):
+        write_report(study, Path("."))
+    assert sorted(tmp_path.iterdir()) == before and (tmp_path / "README.md").read_text() == "mine"

@@ -15,7 +15,7 @@ from ..errors import UsageError
 
 def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("study", type=Path, metavar="STUDY", help="folder of sparse-adapter study")
-    parser.add_argument("out", type=Path, metavar="OUT", help="folder to write to; an earlier report there is replaced")
+    parser.add_argument("out", type=Path, metavar="OUT", help="folder to write to; replaces an earlier report there")
     parser.add_argument("--margin", type=float, default=0.5, metavar="M", help="points within which scores match (0.5)")
     parser.add_argument("--level", type=float, default=0.95, metavar="P", help="of the intervals (default: 0.95)")
 

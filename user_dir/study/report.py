@@ -10,7 +10,7 @@ import pandas as pd
 from tabulate import tabulate
 
 from ..errors import UsageError
-from ..files import written_at_once
+from ..files import replaced_files, written_at_once
 from .claims import MARGIN, Claim, judge
 from .comparison import Comparison
 from .figures import draw_all
@@ -38,11 +38,18 @@ class Grid:
 
 
 def write_report(study: Path, out: Path, margin: float = MARGIN, level: float = 0.95) -> list[str]:
-    """Write everything into ``out``; returns the names of the files.
+    """Write everything into ``out``, in place of an earlier report; returns the names of the files.
 
     Raises:
-        UsageError: there is no study, or no run of it has finished.
+        UsageError: there is no study, no run of it has finished, or ``out`` has files that would be overwritten and
+            are of no report.
     """
+    with replaced_files(out) as folder:
+        _write_files(study, folder, margin, level, f"sparse-adapter report {study} {out}")
+        return sorted(path.name for path in folder.iterdir())
+
+
+def _write_files(study: Path, out: Path, margin: float, level: float, command: str) -> None:
     tables = collect(study)
     results = tables["results"]
     scores = Scores(results, tables["curves"])
@@ -65,7 +72,7 @@ def write_report(study: Path, out: Path, margin: float = MARGIN, level: float = 
         "tables": [_sections(table) for table in paper],
         "figures": [{"name": name, "caption": caption} for name, caption in figures],
         "margin": margin,
-        "command": f"sparse-adapter report {study} {out}",
+        "command": command,
     }
     images = {name: base64.b64encode((out / f"{name}.svg").read_bytes()).decode() for name, _ in figures}
     templates = Environment(loader=FileSystemLoader(Path(__file__).parent), trim_blocks=True, lstrip_blocks=True)
@@ -75,7 +82,6 @@ def write_report(study: Path, out: Path, margin: float = MARGIN, level: float = 
         with written_at_once(out / name) as temporary:
             text = environment.get_template(template).render(page, images=images)
             temporary.write_text(text, encoding="utf-8")
-    return sorted(path.name for path in out.iterdir() if path.is_file())
 
 
 def _facts(scores: Scores, results: pd.DataFrame) -> list[str]:
