@@ -78,6 +78,12 @@ def test_a_fusion_alone_brings_its_sources(tmp_path):
     assert [run.lr for run in plan.runs.values()] == [None, 0.001]
 
 
+@pytest.mark.parametrize("axis", [{"lr": [1e-4, 1e-3]}, {"bottleneck": [8, 16]}])
+def test_a_fusion_that_could_fuse_several_adapters_is_refused(tmp_path, axis):
+    with pytest.raises(UsageError, match="adapter_fusion-dense-seed1 could fuse .* or .* one lr and one bottleneck"):
+        plan_with(tmp_path, {"family": "pfeiffer"} | axis, {"family": "adapter_fusion"})
+
+
 def test_a_plan_survives_its_file(tmp_path):
     plan = plan_of("table4", tmp_path)
     assert read_plan(write_plan(tmp_path, plan)) == plan

@@ -20,7 +20,8 @@ def expand(study: Study) -> tuple[dict[str, Preparation], dict[str, Run]]:
     """All preparations and all runs, by name, in the order of the config; those that a fusion needs are added.
 
     Raises:
-        UsageError: two blocks ask for the same run with different settings.
+        UsageError: two blocks ask for the same run with different settings, or a fusion could fuse several runs on
+            one task.
     """
     preparations, runs, fusions = {}, {}, []
     for task in study.tasks:
@@ -114,8 +115,13 @@ def _source(fusion: Run, task: Task, backbone: Backbone, values: dict, runs: dic
     """The run on ``task`` that a fusion of this backbone and seed uses: pruned as it is, of the grid if it has one."""
     same = {"task": task.name, "family": FUSED, "backbone": fusion.backbone}
     same |= {name: getattr(fusion, name) for name in ("pruner", "sparsity", "large_sparse", "seed")}
-    for run in runs.values():
-        if all(getattr(run, name) == value for name, value in same.items()):
-            return run
+    found = [run for run in runs.values() if all(getattr(run, name) == value for name, value in same.items())]
+    if len(found) > 1:
+        raise UsageError(
+            f"grid: {fusion.name} could fuse {' or '.join(run.name for run in found)}: which is best is not known "
+            f"before they are trained, so give {FUSED} one lr and one bottleneck"
+        )
+    if found:
+        return found[0]
     plain = {"env": {}, "flags": ()}
     return _run(task, backbone, fusion.seed, plain, {**values, "family": FUSED, "bottleneck": None, "lr": None})
