@@ -43,6 +43,21 @@ def test_a_study_runs_and_is_not_repeated(tmp_path, capfd):
     assert "6 of them finished" in capfd.readouterr().out
 
 
+def test_gpus_are_hidden_where_none_is_to_be_used(tmp_path, monkeypatch):
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
+    config = pretended(tmp_path / "here")
+    train = tmp_path / "here" / "ex" / "train.sh"
+    train.write_text('echo "sees <$CUDA_VISIBLE_DEVICES>"\n' + train.read_text())
+    logs = [tmp_path / out / "runs" / "one-backbone-full-seed1" / "train.log" for out in ("cpu", "cluster")]
+    study(config, tmp_path / "cpu", "seeds=[1]", "grid=[{family: none}]")
+    assert logs[0].read_text().startswith("sees <>\n")
+    (tmp_path / "profile").mkdir()
+    (tmp_path / "profile" / "config.yaml").write_text("cores: 1\n")
+    words = ["seeds=[1]", "grid=[{family: none}]", "--profile", str(tmp_path / "profile")]
+    main(["study", str(config), "--out", str(tmp_path / "cluster"), *words])
+    assert logs[1].read_text().startswith("sees <3>\n")
+
+
 def test_failures_are_told_and_not_fatal(tmp_path, capfd, monkeypatch):
     monkeypatch.setenv("BROKEN", "snip")
     with pytest.raises(SystemExit, match="2 of 6 runs are not finished .*Start the study again") as error:

@@ -1,6 +1,7 @@
 """One job: what it records, what it adopts, what it never does twice."""
 
 import json
+import re
 import sqlite3
 
 import pytest
@@ -13,7 +14,7 @@ from sparse_adapter.study.locks import one_gpu
 from sparse_adapter.study.plan import settings_of, write_plan
 from sparse_adapter.study.results import collect, write_results
 
-from .made_up import pretended
+from .made_up import CONFIGS, pretended
 
 
 @pytest.fixture
@@ -122,6 +123,17 @@ def test_scores_without_the_metric(study):
     one = study("tasks.one.metric=rouge2")
     with pytest.raises(UsageError, match="has no rouge2"):
         one.run("full")
+
+
+def test_no_setting_of_the_scripts_comes_from_the_user_s_shell():
+    """All that the examples' scripts take from their environment, but for what is the machine's."""
+    scripts = [CONFIGS.parent / "common.sh"]
+    for example in ("glue", "squad", "summarization", "translation"):
+        scripts += [CONFIGS.parent / example / f"{name}.sh" for name in ("settings", "prepare", "train", "evaluate")]
+    found = {name for path in scripts for name in re.findall(r"\$\{([A-Z][A-Z0-9_]*):?[-=?]", path.read_text())}
+    machine = {"VENV", "VIRTUAL_ENV", "WORKERS", "WORLD_SIZE", "PYTHONWARNINGS", "OMP_WAIT_POLICY"}
+    machine |= {"MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"}
+    assert found - machine <= set(job._OURS) and machine <= found
 
 
 def test_the_environment_is_the_plan_s(study, monkeypatch, tmp_path):

@@ -27,10 +27,11 @@ from .processes import end_with_parent, run_logged
 
 # Settings of the examples' scripts that a study decides alone, whatever the user's shell has exported.
 _OURS = """
-    TASK DATA RAW GLUE_DIR SQUAD_TRAIN SQUAD_DEV SRC TGT LANGS BPE MAX_LENGTH LIMIT_TRAIN LIMIT_VALID LIMIT_TEST
-    LIMIT_DEV SAVE_DIR CHECKPOINT BACKBONE BACKBONE_DIR ARCH ADAPTER PRUNER SPARSITY LARGE_SPARSE BOTTLENECK LORA_RANK
-    PREFIX_LENGTH PRUNE_BATCHES SEED LR MAX_EPOCH MAX_UPDATE MAX_TOKENS BATCH_SIZE UPDATE_FREQ MAX_POSITIONS WHOLE
-    SUBSET BEAM LENPEN
+    TASK DATA RAW GLUE_DIR SQUAD_TRAIN SQUAD_DEV SRC TGT LANGS SEPARATE BPE VOCAB MAX_LENGTH MAX_SOURCE MAX_TARGET
+    MAX_QUESTION DOC_STRIDE LIMIT_TRAIN LIMIT_VALID LIMIT_TEST LIMIT_DEV SAVE_DIR CHECKPOINT BACKBONE BACKBONE_DIR ARCH
+    ADAPTER PRUNER SPARSITY LARGE_SPARSE BOTTLENECK LORA_RANK PREFIX_LENGTH PRUNE_BATCHES SEED LR DROPOUT MAX_EPOCH
+    MAX_UPDATE MAX_TOKENS BATCH_SIZE UPDATE_FREQ MAX_POSITIONS WHOLE KEEP_EPOCHS AVERAGE SUBSET BEAM LENPEN MAX_LEN_B
+    MIN_LEN NO_REPEAT_NGRAM MAX_ANSWER N_BEST
 """.split()
 
 
@@ -44,18 +45,19 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("plan", type=Path)
     parser.add_argument("what", choices=("prepare", "run"))
     parser.add_argument("name")
-    parser.add_argument("--gpus", default="", help="devices to take one of, as in CUDA_VISIBLE_DEVICES")
+    parser.add_argument("--gpus", help="devices to take one of, '' for none (default: what the job was given)")
     parser.add_argument("--share", type=int, default=1, help="jobs that may share a device")
     args = parser.parse_args(argv)
     end_with_parent()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with one_line_errors():
         plan, study = read_plan(args.plan), args.study.absolute()
+        gpus = None if args.gpus is None else [gpu for gpu in args.gpus.split(",") if gpu]
         try:
             if args.what == "prepare":
                 prepare(study, plan.preparations[args.name])
             else:
-                run(study, plan, plan.runs[args.name], [g for g in args.gpus.split(",") if g], args.share)
+                run(study, plan, plan.runs[args.name], gpus, args.share)
         except JobFailed as error:
             sys.exit(f"error: {error}")
 
@@ -72,8 +74,13 @@ def prepare(study: Path, preparation: Preparation) -> None:
             write_json(done, settings_of(preparation))
 
 
-def run(study: Path, plan: Plan, run: Run, gpus: list[str], share: int) -> None:
-    """Do what of a run is not done yet, down to its ``result.json``; of a failure, write ``failure.json``."""
+def run(study: Path, plan: Plan, run: Run, gpus: list[str] | None, share: int) -> None:
+    """Do what of a run is not done yet, down to its ``result.json``; of a failure, write ``failure.json``.
+
+    Args:
+        gpus: those to take one of; if empty, the run is to have none; None leaves it to who started the job, such as a
+            cluster's scheduler.
+    """
     folder = study / "runs" / run.name
     with locked(folder / ".lock") as lock:
         try:
@@ -81,6 +88,8 @@ def run(study: Path, plan: Plan, run: Run, gpus: list[str], share: int) -> None:
             if not (folder / "scores.json").exists():
                 with ExitStack() as stack:
                     env, held = _environment(run.env), [lock]
+                    if gpus is not None:
+                        env["CUDA_VISIBLE_DEVICES"] = ""
                     if gpus:
                         gpu, descriptor = stack.enter_context(one_gpu(gpus, share))
                         env["CUDA_VISIBLE_DEVICES"] = gpu
