@@ -1,5 +1,6 @@
 """Snakemake runs the jobs; a study that is killed goes on where it stopped and ends as if nothing had been."""
 
+import csv
 import multiprocessing
 import random
 import time
@@ -7,7 +8,11 @@ from pathlib import Path
 
 import pytest
 from sparse_adapter.cli import main
+from sparse_adapter.study.config import read_config
+from sparse_adapter.study.engine import only_study_in
+from sparse_adapter.study.grid import make_plan
 from sparse_adapter.study.locks import try_lock
+from sparse_adapter.study.plan import write_plan
 
 from .made_up import pretended
 
@@ -43,6 +48,36 @@ def test_a_study_runs_and_is_not_repeated(tmp_path, capfd):
     assert "6 of them finished" in capfd.readouterr().out
 
 
+def everything_in(folder: Path) -> dict[Path, tuple[int, bytes]]:
+    return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.rglob("*") if path.is_file()}
+
+
+def test_finished_runs_stay_when_the_config_asks_for_less(tmp_path, capfd):
+    config, out = pretended(tmp_path / "here"), tmp_path / "out"
+    study(config, out)
+    before = everything_in(out)
+    study(config, out, "seeds=[1]", "--dry-run")
+    assert everything_in(out) == before
+    study(config, out, "seeds=[1]")
+    assert "3 runs, 3 of them finished" in capfd.readouterr().out
+    after = everything_in(out)
+    assert {row[0] for row in csv.reader((out / "results.csv").open())} - {"run"} == finished(out)
+    assert sorted(after[out / "results.csv"][1].splitlines()) == sorted(before[out / "results.csv"][1].splitlines())
+
+
+def test_a_running_study_is_not_redirected(tmp_path, monkeypatch, capfd):
+    monkeypatch.setattr("sparse_adapter.study.engine._HAND_OVER", 0)
+    config, out = pretended(tmp_path / "here"), tmp_path / "out"
+    with only_study_in(out):
+        write_plan(out, make_plan(read_config(config)))
+        before = everything_in(out)
+        with pytest.raises(SystemExit, match="is running in it already"):
+            study(config, out, "env.MAX_EPOCH=9")
+        study(config, out, "env.MAX_EPOCH=9", "--dry-run")
+        assert everything_in(out) == before
+    assert "one-backbone-full-seed1" in capfd.readouterr().out
+
+
 def test_gpus_are_hidden_where_none_is_to_be_used(tmp_path, monkeypatch):
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3")
     config = pretended(tmp_path / "here")
@@ -58,6 +93,25 @@ def test_gpus_are_hidden_where_none_is_to_be_used(tmp_path, monkeypatch):
     assert logs[1].read_text().startswith("sees <3>\n")
 
 
+def test_data_that_cannot_be_prepared(tmp_path, capfd):
+    config, out = pretended(tmp_path / "here"), tmp_path / "out"
+    prepare = tmp_path / "here" / "ex" / "prepare.sh"
+    whole = prepare.read_text()
+    prepare.write_text("echo no TSV files; exit 2")
+    with pytest.raises(SystemExit) as error:
+        study(config, out)
+    why = "one-backbone failed: prepare.sh ended with status 2: no TSV files"
+    failure = out / "data" / "one-backbone.failure.json"
+    assert f"6 of 6 runs are not finished (first: one-backbone-full-seed1: {why}" in str(error.value)
+    assert str(failure) in str(error.value) and failure.exists()
+    assert capfd.readouterr().err.count("failed: one-backbone: prepare.sh ended") == 1
+    rows = list(csv.DictReader((out / "results.csv").open()))
+    assert {row["status"] for row in rows} == {"failed"} and all(row["error"].startswith(why) for row in rows)
+    prepare.write_text(whole)
+    study(config, out)
+    assert len(finished(out)) == 6 and not failure.exists()
+
+
 def test_failures_are_told_and_not_fatal(tmp_path, capfd, monkeypatch):
     monkeypatch.setenv("BROKEN", "snip")
     with pytest.raises(SystemExit, match="2 of 6 runs are not finished .*Start the study again") as error:
@@ -71,7 +125,7 @@ def test_failures_are_told_and_not_fatal(tmp_path, capfd, monkeypatch):
 
 def test_a_dry_run_runs_nothing(tmp_path, capfd):
     study(pretended(tmp_path / "here"), tmp_path / "out", "--dry-run")
-    assert not finished(tmp_path / "out") and not (tmp_path / "here" / "started").exists()
+    assert not (tmp_path / "out").exists() and not (tmp_path / "here" / "started").exists()
     assert "prepare" in capfd.readouterr().out
 
 

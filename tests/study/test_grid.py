@@ -9,7 +9,7 @@ from sparse_adapter.study.config import read_config
 from sparse_adapter.study.grid import make_plan
 from sparse_adapter.study.plan import check_same_settings, read_plan, settings_of, write_plan
 
-from .made_up import plan_of, pretended
+from .made_up import finish, plan_of, pretended
 
 
 def plan_with(tmp_path, *blocks, **keys):
@@ -99,3 +99,15 @@ def test_other_settings_under_the_same_name_are_refused(tmp_path):
     other = dataclasses.replace(run, env=run.env | {"MAX_EPOCH": "9"})
     with pytest.raises(UsageError, match="other settings: MAX_EPOCH was None and is 9"):
         check_same_settings(tmp_path, dataclasses.replace(plan, runs={run.name: other}))
+
+
+def test_other_settings_of_another_seed_are_refused(tmp_path):
+    """The results would average the two."""
+    plan = plan_with(tmp_path, {})
+    (run,) = plan.runs.values()
+    finish(tmp_path, run)
+    second = dataclasses.replace(run, name="second", seed=2, env=run.env | {"SEED": "2"})
+    check_same_settings(tmp_path, dataclasses.replace(plan, runs={"second": second}))
+    second.env["MAX_EPOCH"] = "9"
+    with pytest.raises(UsageError, match="would be averaged with second .*: MAX_EPOCH was None and is 9"):
+        check_same_settings(tmp_path, dataclasses.replace(plan, runs={"second": second}))

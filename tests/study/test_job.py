@@ -125,6 +125,79 @@ def test_scores_without_the_metric(study):
         one.run("full")
 
 
+@pytest.mark.parametrize("value", ["NaN", "Infinity"])
+def test_a_score_that_is_no_number_is_a_failure(study, value):
+    one = study()
+    write_plan(one.root, one.plan)
+    one.folder("full").mkdir(parents=True)
+    (one.folder("full") / "scores.json").write_text(f'{{"metric": "pearson", "value": {value}}}')
+    with pytest.raises(UsageError, match="pearson is .* which is no score"):
+        one.run("full")
+    assert not (one.folder("full") / "result.json").exists()
+    row = collect(one.root)["results"].set_index("run").loc[one.names["full"]]
+    assert row["status"] == "failed" and "pearson is" in row["error"]
+
+
+def test_results_with_a_score_that_is_no_number_are_failures(study):
+    one = study()
+    write_plan(one.root, one.plan)
+    result = one.run("full")
+    write_json(one.folder("full") / "result.json", result | {"scores": {"metric": "pearson", "value": float("nan")}})
+    tables = collect(one.root)
+    row = tables["results"].set_index("run").loc[one.names["full"]]
+    assert row["status"] == "failed" and "pearson is nan" in row["error"] and tables["curves"].empty
+
+
+def test_all_runs_are_measured_by_the_metric_of_now(study, tmp_path):
+    scores = '{"metric": "accuracy", "value": 70, "accuracy": 70, "f1": 80}'
+    (tmp_path / "here" / "ex" / "evaluate.sh").write_text(f"echo '{scores}' > $SAVE_DIR/scores.json")
+    study().run("full")
+    now = study("tasks.one.metric=f1", "seeds=[2]")  # the first seed is in no plan any more
+    write_plan(now.root, now.plan)
+    now.names = {"full": "one-backbone-full-seed2"}
+    now.run("full")
+    rows = collect(now.root)["results"]
+    found = rows[rows["status"] == "finished"]
+    assert set(found["seed"]) == {1, 2} and set(found["metric"]) == {"f1"} and set(found["score"]) == {80}
+
+
+def test_runs_of_no_plan_are_shown_as_they_were(study):
+    example = study.root.parent / "here" / "ex"
+    former = study(f"tasks.two={{example: {example}, label: Two, curve: loss}}")
+    now = study()
+    write_plan(now.root, now.plan)
+    run = former.plan.runs["two-backbone-full-seed1"]
+    job.prepare(former.root, former.plan.preparations["two-backbone"])
+    job.run(former.root, former.plan, run, [], 1)
+    row = collect(now.root)["results"].set_index("run").loc[run.name]
+    assert (row["status"], row["label"], row["curve_metric"], row["score"]) == ("finished", "Two", "loss", 65)
+
+
+def test_a_fusion_fails_with_what_it_fuses(study):
+    one = study("grid=[{family: adapter_fusion}]", "seeds=[1]")
+    write_plan(one.root, one.plan)
+    source, fusion = one.plan.runs
+    write_json(one.root / "runs" / source / "failure.json", {"run": source, "error": "it broke"})
+    rows = collect(one.root)["results"].set_index("run")
+    assert set(rows["status"]) == {"failed"} and rows.loc[fusion]["error"] == f"{source} failed: it broke"
+
+
+def test_a_job_that_its_plan_has_no_more(study, capsys):
+    one = study()
+    path = write_plan(one.root, one.plan)
+    with pytest.raises(SystemExit, match="^error: .*has no other any more: start the study again"):
+        job.main([str(one.root), str(path), "run", "other"])
+
+
+def test_a_run_that_was_begun_with_other_settings_is_left_alone(study):
+    one = study()
+    one.begun("full")
+    other = study("env.MAX_EPOCH=9")
+    with pytest.raises(UsageError, match="MAX_EPOCH was None and is 9"):
+        other.run("full")
+    assert not one.started()
+
+
 def test_no_setting_of_the_scripts_comes_from_the_user_s_shell():
     """All that the examples' scripts take from their environment, but for what is the machine's."""
     scripts = [CONFIGS.parent / "common.sh"]

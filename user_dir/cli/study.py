@@ -14,9 +14,19 @@ from pathlib import Path
 
 from ..errors import UsageError
 from ..study.config import read_config
-from ..study.engine import LOG, Slots, check_engine, execute, missing
+from ..study.engine import (
+    LOG,
+    Slots,
+    check_engine,
+    execute,
+    find_failure,
+    missing,
+    only_study_in,
+    preview,
+    result_path,
+)
 from ..study.grid import make_plan
-from ..study.plan import check_same_settings, write_plan
+from ..study.plan import Plan, check_same_settings, write_plan
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -41,27 +51,43 @@ def run(args: Namespace) -> None:
     plan = make_plan(study)
     folder = (args.out or Path("studies") / study.name).absolute()
     slots = find_slots(args)
-    check_same_settings(folder, plan)
-    write_plan(folder, plan)
-    todo = len(missing(folder, plan))
-    print(f"{folder}: {len(plan.runs)} runs, {len(plan.runs) - todo} of them finished", flush=True)
-    try:
-        status = execute(folder, plan, slots, args.dry_run)
-    except KeyboardInterrupt:
-        raise SystemExit("stopped: the same command goes on from here") from None
     if args.dry_run:
+        check_same_settings(folder, plan)
+        _say_what_is_there(folder, plan)
+        if status := preview(folder, plan, slots):
+            raise UsageError(f"Snakemake ended with status {status}")
         return
-    tables = collect(folder)
-    write_results(folder, tables)
-    left = missing(folder, plan)
-    if status and not left:
-        raise UsageError(f"Snakemake ended with status {status}; see {folder / LOG}")
+    with only_study_in(folder) as lock:
+        check_same_settings(folder, plan)
+        write_plan(folder, plan)
+        _say_what_is_there(folder, plan)
+        try:
+            status = execute(folder, plan, slots, lock)
+        except KeyboardInterrupt:
+            raise SystemExit("stopped: the same command goes on from here") from None
+        tables = collect(folder)
+        write_results(folder, tables)
+    errors = {row["run"]: row["error"] for row in tables["results"].to_dict("records") if row["status"] != "finished"}
+    left = [name for name in plan.runs if name in errors]
     if left:
         raise UsageError(
-            f"{len(left)} of {len(plan.runs)} runs are not finished (first: {left[0]}); see failure.json and train.log "
-            f"in {folder / 'runs' / left[0]} and {folder / LOG}. Start the study again to try them again"
+            f"{len(left)} of {len(plan.runs)} runs are not finished (first: {left[0]}: "
+            f"{errors[left[0]] or 'it did not run'}); see {_where_it_says_why(folder, plan, left[0])}. Start the study "
+            "again to try them again"
         )
+    if status:
+        raise UsageError(f"Snakemake ended with status {status}; see {folder / LOG}")
     print(f"all runs are finished: {folder / 'results.csv'}")
+
+
+def _where_it_says_why(folder: Path, plan: Plan, run: str) -> Path:
+    result, failure = result_path(folder, run), find_failure(folder, plan.runs, run)
+    return result if result.exists() else failure.path if failure else folder / LOG
+
+
+def _say_what_is_there(folder: Path, plan: Plan) -> None:
+    todo = len(missing(folder, plan))
+    print(f"{folder}: {len(plan.runs)} runs, {len(plan.runs) - todo} of them finished", flush=True)
 
 
 def find_slots(args: Namespace) -> Slots:

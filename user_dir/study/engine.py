@@ -8,8 +8,9 @@ import os
 import signal
 import subprocess
 import sys
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +19,7 @@ from tqdm import tqdm
 
 from ..errors import UsageError
 from .locks import try_lock
-from .plan import Plan, plan_path
+from .plan import Plan, Run, plan_path, preparation_failure, write_plan
 from .processes import end_with_parent
 
 LOG = "snakemake.log"
@@ -51,8 +52,11 @@ def result_path(folder: Path, run: str) -> Path:
     return folder / "runs" / run / "result.json"
 
 
-def execute(folder: Path, plan: Plan, slots: Slots, dry: bool = False) -> int:
+def execute(folder: Path, plan: Plan, slots: Slots, lock: int) -> int:
     """Run what is missing, and show the progress. Failures are recorded in the runs' folders and end nothing.
+
+    Args:
+        lock: the descriptor of ``only_study_in``, which Snakemake holds, too.
 
     Returns:
         Snakemake's exit status: 0 if all that was missing is there now.
@@ -60,36 +64,51 @@ def execute(folder: Path, plan: Plan, slots: Slots, dry: bool = False) -> int:
     wanted = missing(folder, plan)
     if not wanted:
         return 0
-    command = _command(folder, plan, slots, wanted, dry)
-    with only_study_in(folder) as lock:
-        with (folder / LOG).open("ab") as log:
-            output = None if dry else log
-            engine = subprocess.Popen(
-                command,
-                stdout=output,
-                stderr=output,
-                stdin=subprocess.DEVNULL,
-                env=os.environ | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or _threads(slots)},
-                pass_fds=[lock],
-                preexec_fn=lambda: end_with_parent(signal.SIGKILL),
-            )
-        try:
-            if not dry:
-                _follow(engine, folder, plan)
-            return engine.wait()
-        finally:
-            if engine.poll() is None:  # the jobs end with it
-                engine.kill()
-                engine.wait()
+    with (folder / LOG).open("ab") as log:
+        engine = subprocess.Popen(
+            _command(folder, plan, slots, wanted),
+            stdout=log,
+            stderr=log,
+            stdin=subprocess.DEVNULL,
+            env=os.environ | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or _threads(slots)},
+            pass_fds=[lock],
+            preexec_fn=lambda: end_with_parent(signal.SIGKILL),
+        )
+    try:
+        _follow(engine, folder, plan)
+        return engine.wait()
+    finally:
+        if engine.poll() is None:  # the jobs end with it
+            engine.kill()
+            engine.wait()
 
 
-def _command(folder: Path, plan: Plan, slots: Slots, wanted: list[str], dry: bool) -> list[str]:
+def preview(folder: Path, plan: Plan, slots: Slots) -> int:
+    """Let Snakemake say what would be run. It leaves traces where it works, and the folder may be in use: it works in
+    a temporary one, which has the study's runs and data.
+
+    Returns:
+        Snakemake's exit status.
+    """
+    wanted = missing(folder, plan)
+    if not wanted:
+        return 0
+    with tempfile.TemporaryDirectory() as temporary:
+        place = Path(temporary)
+        for name in ("runs", "data"):
+            if (folder / name).is_dir():
+                (place / name).symlink_to(folder / name)
+        write_plan(place, plan)
+        return subprocess.call(_command(place, plan, slots, wanted, "--dry-run"), stdin=subprocess.DEVNULL)
+
+
+def _command(folder: Path, plan: Plan, slots: Slots, wanted: list[str], *options: str) -> list[str]:
     snakefile = Path(__file__).with_name("Snakefile")
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(snakefile), "--directory", str(folder)]
     # Our own lock does not outlive us, and our outputs are never incomplete, because they appear at once.
     command += ["--nolock", "--ignore-incomplete", "--keep-going", "--rerun-triggers", "mtime", "--scheduler", "greedy"]
     command += ["--profile", str(slots.profile)] if slots.profile else ["--cores", str(slots.jobs)]
-    command += ["--dry-run"] if dry else []
+    command += options
     gpus = [] if slots.profile else [f"gpus='{','.join(slots.gpus)}'", f"share={slots.share}"]
     command += ["--config", f"plan={plan_path(folder, plan.name)}", *gpus]
     return [*command, "--", *(f"runs/{name}/result.json" for name in wanted)]
@@ -101,7 +120,7 @@ def _threads(slots: Slots) -> str:
 
 @contextmanager
 def only_study_in(folder: Path) -> Iterator[int]:
-    """Hold the folder.
+    """Hold the folder, from before its plan is written until its results are: jobs read the plan again.
 
     Raises:
         UsageError: a study runs in it already.
@@ -130,9 +149,9 @@ def _follow(engine: subprocess.Popen, folder: Path, plan: Plan) -> None:
                 if result_path(folder, name).exists():
                     waiting.discard(name)
                     bar.update()
-                elif name not in told and (failure := read_failure(folder, name, since=begun)):
-                    told.add(name)
-                    bar.write(f"failed: {name}: {failure}", file=sys.stderr)
+                elif (failure := find_failure(folder, plan.runs, name, since=begun)) and failure.part not in told:
+                    told.add(failure.part)
+                    bar.write(f"failed: {failure.part}: {failure.error}", file=sys.stderr)
                     bar.set_postfix(failed=len(told))
             if ended:
                 return
@@ -141,10 +160,27 @@ def _follow(engine: subprocess.Popen, folder: Path, plan: Plan) -> None:
             time.sleep(0.5)
 
 
-def read_failure(folder: Path, run: str, since: float = 0.0) -> str | None:
-    """Why a run failed, if it did so after ``since``."""
-    path = folder / "runs" / run / "failure.json"
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))["error"] if path.stat().st_mtime >= since else None
-    except FileNotFoundError:
-        return None
+@dataclass(frozen=True)
+class Failure:
+    """Why a run is not finished: ``part`` is the run itself, its preparation or a run that it fuses."""
+
+    part: str
+    error: str
+    path: Path
+
+    def said_of(self, run: str) -> str:
+        return self.error if run == self.part else f"{self.part} failed: {self.error}"
+
+
+def find_failure(folder: Path, runs: Mapping[str, Run], name: str, since: float = 0.0) -> Failure | None:
+    """Why a run, or what it needs, failed, if it did so after ``since``."""
+    run = runs[name]
+    own = folder / "runs" / name / "failure.json"
+    for part, path in ((name, own), (run.data, preparation_failure(folder, run.data))):
+        try:
+            if path.stat().st_mtime >= since:
+                return Failure(part, json.loads(path.read_text(encoding="utf-8"))["error"], path)
+        except FileNotFoundError:
+            continue
+    failures = (find_failure(folder, runs, source, since) for source in run.sources if source in runs)
+    return next(filter(None, failures), None)

@@ -9,6 +9,7 @@ that was made by hand with the same scripts is taken as it is; its learning curv
 
 import argparse
 import json
+import math
 import os
 import signal
 import sys
@@ -22,7 +23,18 @@ from ..files import write_json
 from .catalogue import EVALUATED
 from .curves import learning_curve
 from .locks import locked, one_gpu
-from .plan import FUSION, Plan, Preparation, Run, read_plan, settings_hash, settings_of
+from .plan import (
+    FUSION,
+    Plan,
+    Preparation,
+    Run,
+    check_preparation,
+    check_run,
+    preparation_failure,
+    read_plan,
+    settings_hash,
+    settings_of,
+)
 from .processes import end_with_parent, run_logged
 
 # Settings of the examples' scripts that a study decides alone, whatever the user's shell has exported.
@@ -52,26 +64,38 @@ def main(argv: list[str] | None = None) -> None:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with one_line_errors():
         plan, study = read_plan(args.plan), args.study.absolute()
+        parts = plan.preparations if args.what == "prepare" else plan.runs
+        if args.name not in parts:
+            raise UsageError(f"{args.plan} has no {args.name} any more: start the study again")
         gpus = None if args.gpus is None else [gpu for gpu in args.gpus.split(",") if gpu]
         try:
             if args.what == "prepare":
-                prepare(study, plan.preparations[args.name])
+                prepare(study, parts[args.name])
             else:
-                run(study, plan, plan.runs[args.name], gpus, args.share)
+                run(study, plan, parts[args.name], gpus, args.share)
         except JobFailed as error:
             sys.exit(f"error: {error}")
 
 
 def prepare(study: Path, preparation: Preparation) -> None:
-    """Make ``STUDY/data/NAME``; ``NAME.json`` beside it says that it is complete, and of what."""
+    """Make ``STUDY/data/NAME``; ``NAME.json`` beside it says that it is complete, and of what. Of a failure, write
+    ``NAME.failure.json``.
+    """
     data = study / "data" / preparation.name
+    failure = preparation_failure(study, preparation.name)
     done, log, lock_file = (data.with_name(f"{data.name}.{end}") for end in ("json", "log", "lock"))
     with locked(lock_file) as lock:
-        if not done.exists():
-            # Data are prepared on the CPU.
-            env = _environment(preparation.env | {"DATA": str(data), "CUDA_VISIBLE_DEVICES": ""})
-            script(preparation.scripts, "prepare.sh", (), env, log, [lock])
-            write_json(done, settings_of(preparation))
+        try:
+            check_preparation(study, preparation)
+            if not done.exists():
+                # Data are prepared on the CPU.
+                env = _environment(preparation.env | {"DATA": str(data), "CUDA_VISIBLE_DEVICES": ""})
+                script(preparation.scripts, "prepare.sh", (), env, log, [lock])
+                write_json(done, settings_of(preparation))
+        except (JobFailed, UsageError) as error:
+            write_json(failure, {"preparation": preparation.name, "error": str(error)})
+            raise
+        failure.unlink(missing_ok=True)
 
 
 def run(study: Path, plan: Plan, run: Run, gpus: list[str] | None, share: int) -> None:
@@ -84,6 +108,7 @@ def run(study: Path, plan: Plan, run: Run, gpus: list[str] | None, share: int) -
     folder = study / "runs" / run.name
     with locked(folder / ".lock") as lock:
         try:
+            check_run(study, run)
             adopted = _begin(folder, run)
             if not (folder / "scores.json").exists():
                 with ExitStack() as stack:
@@ -163,13 +188,10 @@ def collect(folder: Path, run: Run) -> dict:
     """What ``result.json`` holds: settings, scores, counts, learning curve, seconds, versions.
 
     Raises:
-        UsageError: the scores lack the metric.
+        UsageError: see ``score_of``.
     """
     scores = _read(folder / "scores.json")
-    metric = run.metric or scores.get("metric")
-    value = scores.get("value") if run.metric is None else scores.get(run.metric)
-    if metric is None or not isinstance(value, int | float):
-        raise UsageError(f"{folder / 'scores.json'} has no {metric or 'metric'}; say with metric: which one counts")
+    metric, value = score_of(scores, run.metric)
     log = folder / "train.log"
     settings = _read(folder / "settings.json")
     report = _read(folder / "sparsity.json")
@@ -177,6 +199,7 @@ def collect(folder: Path, run: Run) -> dict:
         "run": run.name,
         "settings": settings_of(run),
         "settings_sha256": settings_hash(settings_of(run)),
+        "shown": {"label": run.label, "metric": run.metric, "curve": run.curve},
         "adopted": settings.get("adopted", False),
         "metric": metric,
         "score": value,
@@ -196,6 +219,23 @@ def collect(folder: Path, run: Run) -> dict:
         },
         "versions": {name: _version(package) for name, package in VERSIONS.items()},
     }
+
+
+def score_of(scores: dict, metric: str | None) -> tuple[str, float]:
+    """The score that counts: ``metric`` and its value, or what the example's scores themselves call their value.
+
+    Raises:
+        UsageError: it is missing, or not finite, so that it compares with nothing.
+    """
+    name, value = metric or scores.get("metric"), scores.get(metric or "value")
+    if name is None or not isinstance(value, int | float):
+        raise UsageError(f"scores.json has no {name or 'metric'}; say with metric: which one counts")
+    if not math.isfinite(value):
+        raise UsageError(
+            f"{name} is {value} in scores.json, which is no score; train.log and evaluate.log may say why. To train "
+            "the run again, delete its folder"
+        )
+    return name, value
 
 
 ADAPTER_PARTS = ("matrices", "biases", "layer_norms")  # and not the heads

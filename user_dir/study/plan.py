@@ -83,6 +83,10 @@ def plan_path(folder: Path, name: str) -> Path:
     return folder / FOLDER / f"{name}.json"
 
 
+def preparation_failure(folder: Path, preparation: str) -> Path:
+    return folder / "data" / f"{preparation}.failure.json"
+
+
 def write_plan(folder: Path, plan: Plan) -> Path:
     path = plan_path(folder, plan.name)
     write_json(path, dataclasses.asdict(plan))
@@ -109,25 +113,64 @@ def read_plans(folder: Path) -> list[Plan]:
 
 
 def check_same_settings(folder: Path, plan: Plan) -> None:
-    """Refuse to go on with runs, or data, that were begun with other settings under the same name.
+    """Refuse to go on with runs, or data, that were begun with other settings under the same name, and to add runs that
+    would be averaged with finished ones of other settings.
 
     Raises:
         UsageError: there is one; the message says what differs.
     """
-    parts = [(folder / "data" / name, "{}.json", part) for name, part in plan.preparations.items()]
-    parts += [(folder / "runs" / name, "{}/settings.json", part) for name, part in plan.runs.items()]
-    for made, record, part in parts:
-        path = Path(record.format(made))
-        if not path.exists():
+    for preparation in plan.preparations.values():
+        check_preparation(folder, preparation)
+    for run in plan.runs.values():
+        check_run(folder, run)
+    _check_other_seeds(folder, plan)
+
+
+def check_preparation(folder: Path, preparation: Preparation) -> None:
+    """See ``check_same_settings``."""
+    made = folder / "data" / preparation.name
+    _check(made, made.with_name(f"{made.name}.json"), preparation)
+
+
+def check_run(folder: Path, run: Run) -> None:
+    """See ``check_same_settings``."""
+    made = folder / "runs" / run.name
+    _check(made, made / "settings.json", run)
+
+
+def _check(made: Path, record: Path, part: Run | Preparation) -> None:
+    if not record.exists():
+        return
+    before, now = json.loads(record.read_text(encoding="utf-8")), settings_of(part)
+    before.pop("adopted", None)
+    if before != now:
+        also = "" if made in record.parents else f" and {record}"
+        raise UsageError(
+            f"{made} was made with other settings: {_difference(before, now)}. Take another folder with --out, or "
+            f"delete it{also}"
+        )
+
+
+def _check_other_seeds(folder: Path, plan: Plan) -> None:
+    """The results show every finished run of the folder: what differs by its seed alone has to be comparable."""
+    alike = {(run.task, run.backbone, run.system, run.lr): run for run in plan.runs.values()}
+    for result in sorted((folder / "runs").glob("*/result.json")):
+        made = result.parent
+        if made.name in plan.runs:
             continue
-        before = json.loads(path.read_text(encoding="utf-8"))
-        now = settings_of(part)
-        before.pop("adopted", None)
-        if settings_hash(before) != settings_hash(now):
+        before = json.loads(result.read_text(encoding="utf-8"))["settings"]
+        run = alike.get((before["task"], before["backbone"], before["system"], before["lr"]))
+        difference = "" if run is None else _difference(*map(_without_seed, (before, settings_of(run))))
+        if difference:
             raise UsageError(
-                f"{made} was made with other settings: {_difference(before, now)}. Take another folder with --out, "
-                f"or delete it and {path}"
+                f"{made} would be averaged with {run.name} and was made with other settings: {difference}. Take "
+                "another folder with --out, or delete it"
             )
+
+
+def _without_seed(settings: dict) -> dict:
+    env = {name: value for name, value in settings["env"].items() if name != "SEED"}
+    return {name: value for name, value in settings.items() if name not in ("name", "seed", "sources")} | {"env": env}
 
 
 def _difference(before: dict, now: dict) -> str:

@@ -1,5 +1,6 @@
 """The tidy table: one row for each run, finished or not, and one for each point of its learning curve.
 
+Runs are those of the plans and all others that have finished in the folder, as after a config has been narrowed.
 ``results.csv`` and ``curves.csv`` hold what came out, ``timings.csv`` what depends on the machine and the moment, and
 ``results.sqlite`` all three as tables. They are made anew from the runs' folders each time.
 """
@@ -11,7 +12,9 @@ from pathlib import Path
 
 from ..errors import UsageError
 from ..files import written_at_once
-from .engine import read_failure, result_path
+from .catalogue import CURVES, KNOWN, METRICS, Known
+from .engine import find_failure
+from .job import score_of
 from .plan import Run, read_plans, settings_hash, settings_of
 
 try:
@@ -29,12 +32,21 @@ def collect(folder: Path) -> dict[str, pd.DataFrame]:
     Raises:
         UsageError: there is no study in the folder.
     """
-    runs = {name: run for plan in read_plans(folder) for name, run in plan.runs.items()}
+    planned = {name: run for plan in read_plans(folder) for name, run in plan.runs.items()}
+    results = {path.parent.name: _read(path) for path in sorted(folder.glob("runs/*/result.json"))}
+    others = {name: _as_planned(result, planned) for name, result in results.items() if name not in planned}
     rows, points, timings = [], [], []
-    for name, run in runs.items():
-        path = result_path(folder, name)
-        result = json.loads(path.read_text(encoding="utf-8")) if path.exists() else None
-        rows.append(_row(run, result, read_failure(folder, name)))
+    for name, run in (planned | others).items():
+        result, score, error = results.get(name), None, ""
+        if result:
+            # By the metric of now, for all runs alike: the result may have been recorded by another.
+            try:
+                score = score_of(result["scores"], run.metric)
+            except UsageError as refusal:
+                result, error = None, str(refusal)
+        elif failure := find_failure(folder, planned, name):
+            error = failure.said_of(name)
+        rows.append(_row(run, result or {}, score or (None, None), error))
         if result:
             points += _points(name, result["curve"])
             timings.append({"run": name, **result["seconds"], **result["versions"]})
@@ -64,12 +76,30 @@ def write_results(folder: Path, tables: dict[str, pd.DataFrame]) -> None:
             connection.close()
 
 
-def _row(run: Run, result: dict | None, failure: str | None) -> dict:
-    found = result or {}
+def _as_planned(result: dict, planned: dict[str, Run]) -> Run:
+    """A finished run that no plan has any more; it is measured and printed as those of its task that one has."""
+    settings = result["settings"]
+    task, example = settings["task"], settings["example"]
+    alike = next((run for run in planned.values() if run.task == task), None)
+    if alike:
+        shown = {name: getattr(alike, name) for name in ("label", "metric", "curve")}
+    else:
+        curve = CURVES.get(example, ("acc", "loss"))
+        known = KNOWN.get(task) or Known(example, task, metric=METRICS.get(example), curve=curve)
+        shown = {name: getattr(known, name) for name in ("label", "metric", "curve")} | result.get("shown", {})
+    lists = {name: tuple(settings[name]) for name in ("flags", "sources")}
+    return Run(**settings | shown | lists, scripts="")
+
+
+def _read(path: Path) -> dict:
+    return json.loads(path.read_text(encoding="utf-8"))
+
+
+def _row(run: Run, found: dict, score: tuple[str | None, float | None], error: str) -> dict:
     parameters = found.get("parameters", {})
     return {
         "run": run.name,
-        "status": "finished" if result else "failed" if failure else "missing",
+        "status": "finished" if found else "failed" if error else "missing",
         "task": run.task,
         "label": run.label,
         "example": run.example,
@@ -82,8 +112,8 @@ def _row(run: Run, result: dict | None, failure: str | None) -> dict:
         "bottleneck": run.bottleneck,
         "lr": run.lr,
         "seed": run.seed,
-        "metric": found.get("metric"),
-        "score": found.get("score"),
+        "metric": score[0],
+        "score": score[1],
         "n": found.get("scores", {}).get("n"),
         "adapter_parameters": parameters.get("adapters"),
         "trained_parameters": parameters.get("trained"),
@@ -95,7 +125,7 @@ def _row(run: Run, result: dict | None, failure: str | None) -> dict:
         "settings_sha256": settings_hash(settings_of(run)),
         "curve_metric": _curve_metric(run, found.get("curve", [])),
         "all_scores": json.dumps(found.get("scores", {}), sort_keys=True),
-        "error": "" if result else failure or "",
+        "error": error,
         "command": _command(run),
     }
 
