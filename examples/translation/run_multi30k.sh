@@ -8,7 +8,8 @@
 #   SYSTEMS        of full, dense, sparse0.4, sparse0.8, large-sparse4, lora and the like: sparse and a sparsity,
 #                  large-sparse and k (default: sparse0.4)
 #   PRETRAIN_EPOCHS, EPOCHS   of the backbone and of each system (default: 10, 4)
-#   BOTTLENECK, LORA_RANK     (default: 64, 16)
+#   BOTTLENECK, LORA_RANK     (default: 256, 64)
+#   LR             peak learning rate of the adapters (default: 4e-3); the backbone and full have those of the scripts
 #   SEED           (default: 1)
 #   QUICK          1: a small model on 3000 pairs, which shows that everything works and nothing else (default: 0)
 #   VENV           Python environment (default: the active one, or .venv)
@@ -22,7 +23,8 @@ here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 source "$here/settings.sh"
 SPARSE_ADAPTER_DATA="${SPARSE_ADAPTER_DATA:-../shared/data}"
 WORK="${WORK:-$PWD/data-bin/translation}"
-export SEED="${SEED:-1}" BOTTLENECK="${BOTTLENECK:-64}" LORA_RANK="${LORA_RANK:-16}" MAX_TOKENS="${MAX_TOKENS:-2048}"
+export SEED="${SEED:-1}" BOTTLENECK="${BOTTLENECK:-256}" LORA_RANK="${LORA_RANK:-64}" LR="${LR:-4e-3}"
+export MAX_TOKENS="${MAX_TOKENS:-2048}"
 read -ra systems <<<"${SYSTEMS:-sparse0.4}"
 export VOCAB="${VOCAB:-4000}" MAX_LENGTH="${MAX_LENGTH:-100}" DIM="${DIM:-256}" LAYERS="${LAYERS:-3}"
 limit=()
@@ -36,7 +38,7 @@ done
 
 settings_of() { # the settings of system $1, one a line
     case "$1" in
-        full) echo ADAPTER=none ;;
+        full) printf '%s\n' ADAPTER=none LR= ;;
         dense) echo PRUNER=none ;;
         lora) printf '%s\n' ADAPTER=lora PRUNER=none ;;
         sparse0.[0-9]*) printf '%s\n' PRUNER=snip "SPARSITY=${1#sparse}" ;;
@@ -58,7 +60,7 @@ fi
 
 export BACKBONE="$WORK/backbone/checkpoint_best.pt"
 if [[ ! -f "$WORK/backbone/done" ]]; then
-    DATA="$WORK/general" SAVE_DIR="$WORK/backbone" MAX_EPOCH="${PRETRAIN_EPOCHS:-10}" bash "$here/pretrain.sh" "$@"
+    DATA="$WORK/general" SAVE_DIR="$WORK/backbone" LR= MAX_EPOCH="${PRETRAIN_EPOCHS:-10}" bash "$here/pretrain.sh" "$@"
     touch "$WORK/backbone/done"
 fi
 
