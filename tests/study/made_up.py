@@ -3,6 +3,7 @@
 import json
 import math
 import random
+import re
 from pathlib import Path
 
 from sparse_adapter.files import write_json
@@ -122,12 +123,16 @@ def finish(folder: Path, run: Run) -> None:
     write_json(folder / "runs" / run.name / "result.json", result)
 
 
-def finished_study(folder: Path, *configs: str, without: str = "-") -> Path:
-    """A folder as the study of these ready configs leaves it, except for runs whose name has ``without`` in it."""
+def finished_study(folder: Path, *configs: str, without: str = "$^") -> Path:
+    """A folder as the study of these ready configs leaves it, except for runs whose name the pattern is found in."""
     for config in configs:
-        plan = plan_of(config, folder.parent / "places")
-        write_plan(folder, plan)
-        for run in plan.runs.values():
-            if without == "-" or without not in run.name:
-                finish(folder, run)
+        finished_plan(folder, plan_of(config, folder.parent / "places"), without)
+    return folder
+
+
+def finished_plan(folder: Path, plan: Plan, without: str = "$^") -> Path:
+    write_plan(folder, plan)
+    for run in plan.runs.values():
+        if not re.search(without, run.name):
+            finish(folder, run)
     return folder

@@ -1,10 +1,11 @@
-"""Verdicts and tables from results made up by a rule, and where a run is missing."""
+"""Verdicts and tables from results made up by a rule, and where runs are missing."""
 
 import pandas as pd
 import pytest
-from sparse_adapter.study.claims import first_reached, judge
+from sparse_adapter.study.claims import Claim, Part, first_reached, judge
+from sparse_adapter.study.comparison import Comparison
 from sparse_adapter.study.results import collect
-from sparse_adapter.study.scores import Scores, dense, pruned
+from sparse_adapter.study.scores import FULL, Scores, dense, pruned
 from sparse_adapter.study.tables import AVERAGE, PARAMETERS, paper_tables, published, published_table, side_by_side
 
 from .made_up import finished_study
@@ -46,11 +47,38 @@ def test_pairs_are_of_the_same_task_and_seed():
     assert pairs[["seed", "score_first", "score_second"]].values.tolist() == [[2, 63.0, 61.0]]
 
 
+def test_a_planned_pair_without_a_run_has_no_score():
+    runs = frame(("houlsby-dense", 1, 60.0, None), ("houlsby-snip0.4", 1, 63.0, None))
+    runs.loc[1, ["status", "score"]] = "missing", None
+    found = Scores(runs, NO_CURVES)
+    pairs = found.pairs(pruned("snip", 0.4), dense())
+    assert pairs["score_second"].tolist() == [60] and pairs["score_first"].isna().all()
+    part = {part.label: part for claim in judge(found) for part in claim.parts}["snip s = 0.4 against dense"]
+    assert (part.comparison.n, part.comparison.planned, part.verdict) == (0, 1, "not tested")
+
+
+def rates(by_rate: dict) -> Scores:
+    """Scores of the dense adapter, ``{learning rate: {seed: score}}``."""
+    rows = [("houlsby-dense", seed, value, lr) for lr, values in by_rate.items() for seed, value in values.items()]
+    return Scores(frame(*rows), NO_CURVES)
+
+
 def test_the_learning_rate_of_the_best_mean_counts():
-    rows = [("houlsby-dense", seed, value, lr) for lr, values in ((1e-4, (60, 62)), (1e-3, (61, 63)))
-            for seed, value in enumerate(values)]  # fmt: skip
-    found = Scores(frame(*rows), NO_CURVES)
-    assert found.chosen == {("rte", "b", "houlsby-dense"): 1e-3} and sorted(found.runs["score"]) == [61, 63]
+    found = rates({1e-4: {1: 60, 2: 62}, 1e-3: {1: 61, 2: 63}})
+    choice = found.chosen["rte", "b", "houlsby-dense"]
+    assert (choice.rate, choice.seeds, choice.means) == (1e-3, (1, 2), {1e-4: 61, 1e-3: 62})
+    assert sorted(found.runs["score"]) == [61, 63]
+
+
+def test_learning_rates_are_compared_by_the_seeds_that_all_of_them_have():
+    found = rates({1e-4: {1: 66, 2: 60, 3: 60}, 1e-3: {1: 65}})  # seed 1 is a lucky one
+    assert found.chosen["rte", "b", "houlsby-dense"].rate == 1e-4 and len(found.runs) == 3
+    apart = rates({1e-4: {1: 60, 2: 60}, 1e-3: {3: 65}}).chosen["rte", "b", "houlsby-dense"]
+    assert (apart.rate, apart.seeds, apart.means) == (1e-4, (), {1e-4: None, 1e-3: None})
+
+
+def test_a_system_with_a_bottleneck_for_each_task_is_one(whole):
+    assert whole.told_apart({"Adapter": dense(), "Fine-Tune": FULL}) == {"Adapter": dense(), "Fine-Tune": FULL}
 
 
 def test_verdicts_are_those_of_the_rule(whole):
@@ -72,6 +100,33 @@ def test_what_was_not_run_is_not_tested(tmp_path):
     assert by_text["Large-Sparse beats the dense adapter."].verdict == "not tested"
     best = by_text["SNIP is the best pruner (s = 0.4)."]
     assert [part.comparison.n for part in best.parts] == [20, 20, 20, 0]
+    assert [part.comparison.planned for part in best.parts] == [20, 20, 20, 20]
+
+
+def test_the_part_that_decides(whole):
+    claims = {claim.text: claim for claim in judge(whole)}
+    claim = claims["SparseAdapter matches or beats the dense adapter up to 80 % sparsity."]
+    assert claim.deciding.label == "snip s = 0.8 against dense" and claim.deciding.verdict == claim.verdict
+    assert claim.deciding.comparison.difference == min(part.comparison.difference for part in claim.parts)
+
+
+def test_an_undecided_part_decides_and_not_the_least_difference():
+    small = Part("small", Comparison(5, 0.2, 0.1, 0.3), "supported")
+    wide = Part("wide", Comparison(5, 0.5, -0.1, 1.1), "undecided")
+    worse = Part("worse", Comparison(5, 0.6, -2.1, -0.1), "not supported")
+    assert Claim("", "", "", (small, wide)).deciding is wide
+    assert Claim("", "", "", (small, wide, worse)).deciding is worse
+    assert Claim("", "", "", (Part("none", Comparison(0), "not tested"),)).deciding is None
+
+
+def test_a_comparison_is_only_of_tasks_that_both_have(tmp_path):
+    without = "(cola|rte).*(dense|snip)|mrpc-.*dense-seed[1-3]"
+    found = scores(finished_study(tmp_path / "some", "table1", without=without))
+    part = {part.label: part for claim in judge(found) for part in claim.parts}["snip s = 0.4 against dense"]
+    assert {task: one.n for task, one in part.tasks.items()} == {"CoLA": 0, "MRPC": 2, "STS-B": 5, "RTE": 0}
+    gains = [part.tasks[task].difference for task in ("MRPC", "STS-B")]
+    assert part.comparison.difference == pytest.approx(sum(gains) / 2) and part.comparison.planned == 20
+    assert part.verdict in ("supported as far as tested", "undecided")
 
 
 def test_convergence():

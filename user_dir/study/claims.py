@@ -1,12 +1,16 @@
 """The paper's claims, and what a study's runs say of each."""
 
+import functools
+import itertools
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pandas as pd
 
 from .catalogue import DESCENDING
-from .comparison import Comparison, all_of, at_least_equal, compare, exceeds
-from .scores import FULL, PAIR, Scores, dense, large_sparse, pruned
+from .comparison import NOT_SUPPORTED, UNDECIDED, Comparison, all_of, at_least_equal, compare, exceeds
+from .scores import FULL, Scores, dense, large_sparse, pruned
 
 MARGIN = 0.5  # points
 EARLIER = 25.0  # % of the training
@@ -19,7 +23,7 @@ PAPER_FAMILIES = ("houlsby", "pfeiffer", "lora", "mam", "adapter_fusion")
 
 @dataclass(frozen=True)
 class Part:
-    """One comparison: over all pairs, and for each task alone."""
+    """One comparison of two systems: over all tasks and backbones, and for each task alone."""
 
     label: str
     comparison: Comparison
@@ -45,6 +49,13 @@ class Claim:
     def verdict(self) -> str:
         return all_of([part.verdict for part in self.parts])
 
+    @property
+    def deciding(self) -> Part | None:
+        """The tested part that the verdict rests on: one not supported, else one undecided; of several, the least."""
+        tested = [part for part in self.parts if part.comparison.n]
+        order = {NOT_SUPPORTED: 0, UNDECIDED: 1}
+        return min(tested, key=lambda part: (order.get(part.verdict, 2), part.comparison.difference), default=None)
+
 
 def judge(scores: Scores, margin: float = MARGIN, level: float = 0.95) -> list[Claim]:
     """All claims. Those that the study has no runs for are not tested."""
@@ -56,16 +67,13 @@ def judge(scores: Scores, margin: float = MARGIN, level: float = 0.95) -> list[C
         "not within that margin"
     )
 
-    def part(label: str, first: dict, second: dict, verdict=exceeds, *bound: float) -> Part:
-        pairs = scores.pairs(first, second)
-        comparison = compare(pairs["score_first"], pairs["score_second"], level)
-        tasks = {
-            scores.tasks[task]: compare(group["score_first"], group["score_second"], level)
-            for task, group in pairs.groupby("task", sort=False)
-        }
-        runs = tuple(zip(pairs["run_first"], pairs["run_second"], strict=True))
-        return Part(label, comparison, verdict(comparison, *bound), tasks, runs)
+    def claim(
+        text: str, source: str, rule: str, compared: list[tuple], verdict=exceeds, measure=_gain, unit: str = "points"
+    ) -> Claim:
+        parts = (_parts(scores, *systems, level, verdict, measure) for systems in compared)
+        return Claim(text, source, rule, tuple(itertools.chain(*parts)), unit)
 
+    matching = functools.partial(at_least_equal, margin=margin)
     plain = {"family": "houlsby", "large_sparse": 1}
     # What the paper has, tested or not, and what else the study has.
     sparsities = _with(scores.values("sparsity", pruner=pruner, **plain), PAPER_SPARSITIES)
@@ -74,70 +82,66 @@ def judge(scores: Scores, margin: float = MARGIN, level: float = 0.95) -> list[C
     factors = _with(scores.values("large_sparse", family="houlsby", pruner=pruner), PAPER_FACTORS)
     families = _with(scores.values("family", pruner=pruner, sparsity=sparsity, large_sparse=1), PAPER_FAMILIES)
     return [
-        Claim(
+        claim(
             f"SparseAdapter matches or beats the dense adapter up to {100 * UP_TO:g} % sparsity.",
             "abstract, Table 2",
             matches,
-            tuple(
-                part(f"{pruner} s = {s:g} against dense", pruned(pruner, s), dense(), at_least_equal, margin)
-                for s in sparsities
-                if s <= UP_TO
-            ),
+            [(f"{pruner} s = {s:g} against dense", pruned(pruner, s), dense()) for s in sparsities if s <= UP_TO],
+            matching,
         ),
-        Claim(
+        claim(
             "Even randomly pruned adapters match the dense adapter up to 80 % sparsity.",
             "§1, Figure 2",
             matches,
-            tuple(
-                part(f"random s = {s:g} against dense", pruned("random", s), dense(), at_least_equal, margin)
-                for s in random
-                if s <= UP_TO
-            ),
+            [(f"random s = {s:g} against dense", pruned("random", s), dense()) for s in random if s <= UP_TO],
+            matching,
         ),
-        Claim(
+        claim(
             f"SNIP is the best pruner (s = {sparsity:g}).",
             "§3, Table 1",
             f"{beats}; against each other pruner, and all have to be supported",
-            tuple(
-                part(f"snip against {name}", pruned("snip", sparsity), pruned(name, sparsity))
+            [
+                (f"snip against {name}", pruned("snip", sparsity), pruned(name, sparsity))
                 for name in pruners
                 if name != "snip"
-            ),
+            ],
         ),
-        Claim(
+        claim(
             f"A sparsity of {sparsity:g} beats the dense adapter.",
             "§3, Tables 1 and 2",
             beats,
-            (part(f"{pruner} s = {sparsity:g} against dense", pruned(pruner, sparsity), dense()),),
+            [(f"{pruner} s = {sparsity:g} against dense", pruned(pruner, sparsity), dense())],
         ),
-        Claim(
+        claim(
             "Large-Sparse beats the dense adapter.",
             "§3, Table 3",
             f"{beats}; for each factor",
-            tuple(part(f"Large-Sparse {k}× against dense", large_sparse(pruner, k), dense()) for k in factors),
+            [(f"Large-Sparse {k}× against dense", large_sparse(pruner, k), dense()) for k in factors],
         ),
-        Claim(
+        claim(
             "Large-Sparse beats full fine-tuning.",
             "abstract, Table 3",
             f"{beats}; at the largest factor, as in the paper",
-            (part(f"Large-Sparse {factors[-1]}× against full", large_sparse(pruner, factors[-1]), FULL),),
+            [(f"Large-Sparse {factors[-1]}× against full", large_sparse(pruner, factors[-1]), FULL)],
         ),
-        Claim(
+        claim(
             f"Large-Sparse converges at least {EARLIER:g} % earlier than the dense adapter.",
             "§3, Figure 4",
             f"first validation at the dense adapter's final score; the lead is in % of the training. Supported if its "
             f"{percent} lies above {EARLIER:g}, not supported if below. A run that never gets there counts as 100 %",
-            tuple(_convergence(scores, f"Large-Sparse {k}×", large_sparse(pruner, k), level) for k in factors),
-            unit="% of the training",
+            [(f"Large-Sparse {k}×: lead over dense", large_sparse(pruner, k), dense()) for k in factors],
+            functools.partial(exceeds, bound=EARLIER),
+            _lead,
+            "% of the training",
         ),
-        Claim(
+        claim(
             f"The gain of s = {sparsity:g} holds for all adapter families.",
             "§3, Table 4",
             f"{beats}; for each family",
-            tuple(
-                part(f"{family} at s = {sparsity:g} against dense", pruned(pruner, sparsity, family), dense(family))
+            [
+                (f"{family} at s = {sparsity:g} against dense", pruned(pruner, sparsity, family), dense(family))
                 for family in families
-            ),
+            ],
         ),
     ]
 
@@ -147,25 +151,55 @@ def _with(found: list, papers: tuple) -> list:
     return [*papers, *(value for value in found if value not in (*papers, "none", 0, 1))]
 
 
-def _convergence(scores: Scores, label: str, system: dict, level: float) -> Part:
-    pairs = scores.pairs(dense(), system)
+def _gain(scores: Scores, pairs: pd.DataFrame) -> pd.Series:
+    return pairs["score_first"] - pairs["score_second"]
+
+
+def _lead(scores: Scores, pairs: pd.DataFrame) -> list[float]:
+    """How much earlier the first reaches the second's final score, in % of the training; nan without both curves."""
     curves = dict(list(scores.curves.groupby("run")))
-    rows = []
+    leads = []
     for pair in pairs.to_dict("records"):
-        reference, other = (curves.get(pair[f"run_{side}"]) for side in ("first", "second"))
-        if reference is not None and other is not None:
-            target = reference.sort_values("update")["value"].iloc[-1]
-            reached = [100 * first_reached(curve, target) for curve in (reference, other)]
-            rows.append({**{key: pair[key] for key in (*PAIR, "run_first", "run_second")}, "dense": reached[0],
-                         "other": reached[1]})  # fmt: skip
-    frame = pd.DataFrame(rows, columns=[*PAIR, "run_first", "run_second", "dense", "other"])
-    comparison = compare(frame["dense"], frame["other"], level)
-    tasks = {
-        scores.tasks[task]: compare(group["dense"], group["other"], level)
-        for task, group in frame.groupby("task", sort=False)
-    }
-    runs = tuple(zip(frame["run_second"], frame["run_first"], strict=True))
-    return Part(f"{label}: lead over dense", comparison, exceeds(comparison, EARLIER), tasks, runs)
+        first, second = (curves.get(pair[f"run_{side}"]) for side in ("first", "second"))
+        if first is None or second is None:
+            leads.append(math.nan)
+        else:
+            target = second.sort_values("update")["value"].iloc[-1]
+            leads.append(100 * (first_reached(second, target) - first_reached(first, target)))
+    return leads
+
+
+def _parts(
+    scores: Scores, label: str, first: dict, second: dict, level: float, verdict: Callable, measure: Callable
+) -> list[Part]:
+    """The comparison of two systems; where they have several bottlenecks, one for each."""
+    pairs = scores.pairs(first, second)
+    pairs = pairs.assign(difference=measure(scores, pairs))
+    systems = dict(list(pairs.groupby(["system_first", "system_second"], sort=False)))
+    if len(systems) < 2:
+        return [_part(scores, label, pairs, level, verdict)]
+    sizes = scores.sizes([first for first, _ in systems])
+    return [
+        _part(scores, f"{label} ({size})", own, level, verdict)
+        for size, own in zip(sizes, systems.values(), strict=True)
+    ]
+
+
+def _part(scores: Scores, label: str, pairs: pd.DataFrame, level: float, verdict: Callable) -> Part:
+    made = pairs.dropna(subset=["difference"])
+
+    def compared(task: str | None = None) -> Comparison:
+        planned, own = (frame if task is None else frame[frame["task"] == task] for frame in (pairs, made))
+        strata = {
+            scores.place(*place): group["difference"].tolist()
+            for place, group in own.groupby(["task", "backbone"], sort=False)
+        }
+        return compare(strata, level, len(planned))
+
+    whole = compared()
+    tasks = {scores.tasks[task]: compared(task) for task in pairs["task"].unique()}
+    runs = tuple(zip(made["run_first"], made["run_second"], strict=True))
+    return Part(label, whole, verdict(whole), tasks, runs)
 
 
 def first_reached(curve: pd.DataFrame, target: float) -> float:

@@ -1,13 +1,15 @@
 """Paired comparisons: the mean difference of two systems over the same tasks and seeds, its interval, a verdict."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean, variance
 
 from scipy import stats
 
 SUPPORTED, NOT_SUPPORTED, UNDECIDED, UNTESTED = "supported", "not supported", "undecided", "not tested"
 SUPPORTED_SO_FAR = "supported as far as tested"
+SAME = 1e-9  # points: differences nearer than this differ by rounding only
 
 
 @dataclass(frozen=True)
@@ -15,8 +17,11 @@ class Comparison:
     """Args:
     n: pairs.
     difference: mean of first - second, in points.
-    low, high: its confidence interval; nan with fewer than two pairs.
-    p: of the paired t-test that the mean difference is 0; nan likewise, or where all differences are the same.
+    low, high: its confidence interval; nan where there is none.
+    p: of the t-test that the difference is 0; nan likewise.
+    df: degrees of freedom; nan likewise.
+    planned: pairs that there will be when all planned runs have finished.
+    reason: why there is no interval.
     """
 
     n: int
@@ -24,26 +29,46 @@ class Comparison:
     low: float = math.nan
     high: float = math.nan
     p: float = math.nan
+    df: float = math.nan
+    planned: int = 0
+    reason: str = ""
 
 
-def compare(first: Sequence[float], second: Sequence[float], level: float = 0.95) -> Comparison:
-    """The paired t interval, ``scipy.stats.ttest_rel``, of values in the same order of pairs.
+def compare(strata: Mapping[str, Sequence[float]], level: float = 0.95, planned: int = 0) -> Comparison:
+    """The stratified paired t interval of differences over seeds, given for each stratum: a task with a backbone.
 
-    Raises:
-        ValueError: they are not of the same length.
+    With T strata of n differences each with mean m and variance s^2, all of which depend on the stratum, the difference
+    is sum(m) / T and its squared standard error sum(v) / T^2 with v = s^2 / n: strata count the same, whatever their
+    n. The degrees of freedom are sum(v)^2 / sum(v^2 / (n - 1)): B. L. Welch, The generalization of "Student's" problem
+    when several different population variances are involved, Biometrika 34 (1947), and F. E. Satterthwaite, An
+    approximate distribution of estimates of variance components, Biometrics Bulletin 2 (1946). Of one stratum, all this
+    is ``scipy.stats.ttest_rel``.
+
+    A stratum with one difference says nothing of its spread, and differences that are all the same say that scores are
+    coarse and not that they are certain: in both cases there is no interval.
     """
-    differences = [a - b for a, b in zip(first, second, strict=True)]
-    n = len(differences)
+    found = {name: list(differences) for name, differences in strata.items() if len(differences)}
+    n = sum(map(len, found.values()))
     if n == 0:
-        return Comparison(0)
-    mean = math.fsum(differences) / n
-    if n == 1:
-        return Comparison(1, mean)
-    if max(differences) - min(differences) < 1e-12 * max(1.0, abs(mean)):  # no spread: t is 0/0 or infinite
-        return Comparison(n, mean, mean, mean)
-    test = stats.ttest_rel(first, second)
-    interval = test.confidence_interval(level)
-    return Comparison(n, mean, float(interval.low), float(interval.high), float(test.pvalue))
+        return Comparison(0, planned=planned)
+    difference = fmean(map(fmean, found.values()))
+    single = [name for name, differences in found.items() if len(differences) == 1]
+    if single:
+        reason = "one seed" if len(single) == len(found) else f"one seed of {', '.join(single)}"
+        return Comparison(n, difference, planned=planned, reason=reason)
+    terms = [(_variance(differences) / len(differences), len(differences) - 1) for differences in found.values()]
+    total = math.fsum(v for v, _ in terms)
+    if total == 0:
+        return Comparison(n, difference, planned=planned, reason="no spread over seeds")
+    df = total**2 / math.fsum(v**2 / free for v, free in terms)
+    error = math.sqrt(total) / len(found)
+    half = float(stats.t.ppf((1 + level) / 2, df)) * error
+    p = 2 * float(stats.t.sf(abs(difference) / error, df))
+    return Comparison(n, difference, difference - half, difference + half, p, df, planned)
+
+
+def _variance(differences: Sequence[float]) -> float:
+    return variance(differences) if max(differences) - min(differences) > SAME else 0.0
 
 
 def exceeds(comparison: Comparison, bound: float = 0.0) -> str:
@@ -60,19 +85,24 @@ def at_least_equal(comparison: Comparison, margin: float) -> str:
 
 
 def all_of(verdicts: Sequence[str]) -> str:
-    """Of a claim's parts: one that fails fails it, one that is undecided leaves it so, and all support it."""
+    """Of a claim's parts: one that fails fails it, one that is undecided leaves it so, and all support it.
+
+    It is supported only as far as tested where comparisons, or planned pairs of one, are missing.
+    """
     tested = [verdict for verdict in verdicts if verdict != UNTESTED]
     if not tested:
         return UNTESTED
     for verdict in (NOT_SUPPORTED, UNDECIDED):
         if verdict in tested:
             return verdict
-    return SUPPORTED if len(tested) == len(verdicts) else SUPPORTED_SO_FAR
+    return SUPPORTED if set(verdicts) == {SUPPORTED} else SUPPORTED_SO_FAR
 
 
 def _verdict(comparison: Comparison, holds: bool, fails: bool) -> str:
     if comparison.n == 0:
         return UNTESTED
-    if comparison.n == 1:
+    if comparison.reason:
         return UNDECIDED
-    return SUPPORTED if holds else NOT_SUPPORTED if fails else UNDECIDED
+    if holds:
+        return SUPPORTED if comparison.n >= comparison.planned else SUPPORTED_SO_FAR
+    return NOT_SUPPORTED if fails else UNDECIDED

@@ -1,5 +1,6 @@
 """The finished runs of a study as tables, figures and claims use them: selected, averaged, paired."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import pandas as pd
@@ -27,8 +28,27 @@ class Cell:
 
     mean: float | None = None
     sd: float | None = None
-    n: int = 0
+    seeds: tuple[int, ...] = ()
     runs: tuple[str, ...] = ()
+
+    @property
+    def n(self) -> int:
+        return len(self.seeds)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """One learning rate of several, of a system on a task; a rate is None where it was the example's default.
+
+    Args:
+        rate: the chosen one.
+        seeds: those that all rates with finished runs have; the rates are compared by them.
+        means: of each rate over those seeds, None where there is none.
+    """
+
+    rate: float | None
+    seeds: tuple[int, ...]
+    means: dict[float | None, float | None]
 
 
 class Scores:
@@ -36,15 +56,16 @@ class Scores:
 
     Attributes:
         runs: the rows of ``results.csv`` that count.
+        planned: all rows of ``results.csv``, of runs that have finished or not.
         curves: the rows of ``curves.csv`` that follow the metric of their run.
-        chosen: ``{(task, backbone, system): lr}`` where the grid had several.
+        chosen: ``{(task, backbone, system): choice}`` where the grid had several learning rates.
         pruner, sparsity: what is compared where the paper compares SNIP at 0.4: these, if the study has them,
             otherwise what it has most of.
     """
 
     def __init__(self, results: pd.DataFrame, curves: pd.DataFrame):
-        finished = results[results["status"] == "finished"]
-        self.runs, self.chosen = _at_best_rate(finished)
+        self.planned = results
+        self.runs, self.chosen = _at_best_rate(results)
         metric = self.runs.set_index("run")["curve_metric"]
         curves = curves[curves["run"].isin(metric.index)]
         self.curves = curves[curves["metric"] == curves["run"].map(metric)]
@@ -56,38 +77,86 @@ class Scores:
         self.tasks = dict(zip(results["task"], results["label"], strict=True))
 
     def select(self, **equal: object) -> pd.DataFrame:
-        frame = self.runs
-        for column, value in equal.items():
-            frame = frame[frame[column] == value]
-        return frame
+        return _where(self.runs, equal)
 
     def values(self, column: str, **equal: object) -> list:
         return sorted(self.select(**equal)[column].dropna().unique().tolist())
 
-    def pairs(self, first: dict, second: dict, tasks: list[str] | None = None) -> pd.DataFrame:
-        """``score_first`` and ``score_second`` of every task, backbone, seed and, if both have one, bottleneck."""
-        one, other = (self.select(**equal) for equal in (first, second))
+    def told_apart(self, systems: dict[str, dict]) -> dict[str, dict]:
+        """Selections by label; one that the grid has several bottlenecks of becomes one for each."""
+        found = {}
+        for label, selector in systems.items():
+            names = self.select(**selector)["system"].unique()
+            if len(names) < 2:
+                found[label] = selector
+            else:
+                sizes = zip(names, self.sizes(names), strict=True)
+                found |= {f"{label} ({size})": {**selector, "system": name} for name, size in sizes}
+        return found
+
+    def sizes(self, systems: Sequence[str]) -> list[str]:
+        """What tells systems apart that differ in their bottleneck only: that, or else their names."""
+        sizes = []
+        for system in systems:
+            found = self.planned["bottleneck"][self.planned["system"] == system].dropna().unique()
+            sizes.append(f"r = {found[0]:g}" if len(found) == 1 else system)
+        return sizes if len(set(sizes)) == len(sizes) else list(systems)
+
+    def place(self, task: str, backbone: str) -> str:
+        """As it is printed: the backbone where there are several."""
+        return f"{self.tasks[task]} ({backbone})" if len(self.backbones) > 1 else self.tasks[task]
+
+    def pairs(self, first: dict, second: dict) -> pd.DataFrame:
+        """Every planned pair of the same task, backbone, seed and, if both have one, bottleneck.
+
+        ``run_first``, ``score_first`` and the same of ``_second`` are nan where the run has not finished.
+        """
         keys = PAIR if FULL in (first, second) else [*PAIR, "bottleneck"]
-        columns = [*keys, "score", "run"]
-        merged = one[columns].merge(other[columns], on=keys, suffixes=("_first", "_second"))
-        return merged if tasks is None else merged[merged["task"].isin(tasks)]
+        # One of each, whatever the number of learning rates.
+        one, other = (_where(self.planned, equal)[[*keys, "system"]].drop_duplicates() for equal in (first, second))
+        pairs = one.merge(other, on=keys, suffixes=("_first", "_second"))
+        for side in ("_first", "_second"):
+            runs = self.runs[[*PAIR, "system", "run", "score"]]
+            runs = runs.rename(columns={name: f"{name}{side}" for name in ("system", "run", "score")})
+            pairs = pairs.merge(runs, on=[*PAIR, f"system{side}"], how="left")
+        return pairs
 
     def cell(self, frame: pd.DataFrame) -> Cell:
-        """Of runs of one task and backbone."""
-        values = frame["score"]
-        if values.empty:
-            return Cell()
-        sd = float(values.std(ddof=1)) if len(values) > 1 else None
-        return Cell(float(values.mean()), sd, len(values), tuple(frame["run"]))
+        """Of runs of one system on one task and backbone.
+
+        Raises:
+            ValueError: they are of several.
+        """
+        _check_one(frame, ["system", "backbone", "task"])
+        return _cell(frame.set_index("seed")["score"], frame["run"])
 
     def average(self, frame: pd.DataFrame, tasks: list[str]) -> Cell:
-        """Over ``tasks``, of the seeds that have all of them; the deviation is that of these averages."""
+        """Over ``tasks``, of the seeds that have all of them; the deviation is that of these averages.
+
+        Raises:
+            ValueError: the runs are of several systems or backbones.
+        """
+        _check_one(frame, ["system", "backbone"])
         whole = frame[frame["task"].isin(tasks)].groupby("seed").filter(lambda group: set(group["task"]) == set(tasks))
-        if whole.empty:
-            return Cell()
-        means = whole.groupby(["seed", "task"])["score"].mean().groupby("seed").mean()
-        sd = float(means.std(ddof=1)) if len(means) > 1 else None
-        return Cell(float(means.mean()), sd, len(means), tuple(whole["run"]))
+        return _cell(whole.groupby("seed")["score"].mean(), whole["run"])
+
+
+def _where(frame: pd.DataFrame, equal: dict) -> pd.DataFrame:
+    for column, value in equal.items():
+        frame = frame[frame[column] == value]
+    return frame
+
+
+def _check_one(frame: pd.DataFrame, columns: list[str]) -> None:
+    if len(found := frame[columns].drop_duplicates()) > 1:
+        raise ValueError(f"runs of several {', '.join(columns)} have no mean: {found.to_numpy().tolist()}")
+
+
+def _cell(by_seed: pd.Series, runs: pd.Series) -> Cell:
+    if by_seed.empty:
+        return Cell()
+    sd = float(by_seed.std(ddof=1)) if len(by_seed) > 1 else None
+    return Cell(float(by_seed.mean()), sd, tuple(sorted(by_seed.index.tolist())), tuple(runs))
 
 
 def parameter_share(frame: pd.DataFrame) -> float | None:
@@ -106,13 +175,27 @@ def _prefer(column: pd.Series, wanted):
     return column.mode().iloc[0]
 
 
-def _at_best_rate(runs: pd.DataFrame) -> tuple[pd.DataFrame, dict[tuple, float]]:
+def _at_best_rate(results: pd.DataFrame) -> tuple[pd.DataFrame, dict[tuple, Choice]]:
+    """The finished runs at the chosen rates, and the choices."""
     chosen, kept = {}, []
-    for key, group in runs.groupby(["task", "backbone", "system"], sort=False, dropna=False):
-        if group["lr"].nunique(dropna=False) > 1:
-            means = group.groupby("lr", dropna=False)["score"].mean()
-            best = means.idxmax()
-            chosen[key] = best
-            group = group[group["lr"].isna() if pd.isna(best) else group["lr"] == best]
-        kept.append(group)
-    return (pd.concat(kept) if kept else runs), chosen
+    for key, group in results.groupby(["task", "backbone", "system"], sort=False):
+        finished = group[group["status"] == "finished"]
+        if group["lr"].nunique(dropna=False) > 1 and len(finished):
+            by_rate = {
+                None if pd.isna(lr) else lr: runs[runs["status"] == "finished"]
+                for lr, runs in group.groupby("lr", dropna=False)
+            }
+            chosen[key] = choice = _choose({lr: runs.set_index("seed")["score"] for lr, runs in by_rate.items()})
+            finished = by_rate[choice.rate]
+        if len(finished):
+            kept.append(finished)
+    return (pd.concat(kept) if kept else results.iloc[:0]), chosen
+
+
+def _choose(scores: dict[float | None, pd.Series]) -> Choice:
+    """The rate with the best mean over the seeds that all have; without such a seed, the one with most."""
+    found = {rate: by_seed for rate, by_seed in scores.items() if len(by_seed)}
+    seeds = sorted(set.intersection(*(set(by_seed.index) for by_seed in found.values())))
+    means = {rate: float(by_seed.loc[seeds].mean()) if seeds else None for rate, by_seed in found.items()}
+    best = max(found, key=lambda rate: means[rate] if seeds else len(found[rate]))
+    return Choice(best, tuple(seeds), dict.fromkeys(scores) | means)
