@@ -2,13 +2,17 @@
 
 import pandas as pd
 import pytest
+import yaml
 from sparse_adapter.study.claims import Claim, Part, first_reached, judge
 from sparse_adapter.study.comparison import Comparison
+from sparse_adapter.study.config import read_config
+from sparse_adapter.study.grid import make_plan
 from sparse_adapter.study.results import collect
 from sparse_adapter.study.scores import FULL, Scores, dense, pruned
 from sparse_adapter.study.tables import AVERAGE, PARAMETERS, paper_tables, published, published_table, side_by_side
 
-from .made_up import finished_study
+from .made_up import CONFIGS, finished_plan, finished_study, places
+from .test_grid import plan_with
 
 
 @pytest.fixture(scope="module")
@@ -75,6 +79,28 @@ def test_learning_rates_are_compared_by_the_seeds_that_all_of_them_have():
     assert found.chosen["rte", "b", "houlsby-dense"].rate == 1e-4 and len(found.runs) == 3
     apart = rates({1e-4: {1: 60, 2: 60}, 1e-3: {3: 65}}).chosen["rte", "b", "houlsby-dense"]
     assert (apart.rate, apart.seeds, apart.means) == (1e-4, (), {1e-4: None, 1e-3: None})
+
+
+def test_bottlenecks_are_told_apart(tmp_path):
+    sizes = {"bottleneck": [16, 64]}
+    plan = plan_with(
+        tmp_path,
+        {"family": "none"},
+        sizes,
+        {"pruner": "snip", "sparsity": [0.2, 0.4], **sizes},
+        {"pruner": "snip", "large_sparse": [2, 3, 4], **sizes},
+        seeds=[1, 2, 3],
+    )
+    found = scores(finished_plan(tmp_path / "study", plan))
+    parts = {part.label: part.comparison.n for claim in judge(found) for part in claim.parts}
+    for label in ("snip s = 0.4 against dense", "Large-Sparse 4× against full", "Large-Sparse 2×: lead over dense"):
+        assert label not in parts and parts[f"{label} (r = 16)"] == parts[f"{label} (r = 64)"] == 3
+    first, second, third = paper_tables(found)
+    assert first.rows == ["Fine-Tune", "Adapter (r = 16)", "Adapter (r = 64)", "w/ SNIP (r = 16)", "w/ SNIP (r = 64)"]
+    assert {"s = 0.2 (r = 16)", "s = 0.4 (r = 64)"} < set(second.rows) and "LS-Adapter 2× (r = 64)" in third.rows
+    assert all(cell.n in (0, 3) for table in (first, second, third) for cell in table.cells.values())
+    with pytest.raises(ValueError, match="houlsby16-dense.*houlsby64-dense"):
+        found.average(found.select(**dense()), ["one"])
 
 
 def test_a_system_with_a_bottleneck_for_each_task_is_one(whole):
@@ -181,3 +207,43 @@ def test_side_by_side_names_every_run(whole):
     ours, paper = (cell[cell["status"] == status] for status in ("ours", "published"))
     assert set(ours["runs"].iloc[0].split()) == {f"rte-bert.base-houlsby-snip0.4-seed{i}" for i in range(1, 6)}
     assert sorted(paper["mean"]) == [68.2, 75.0]
+
+
+def columns(table) -> list[str]:
+    return [label for _, label in table.columns]
+
+
+def test_an_average_over_some_of_the_tasks_says_so_and_stands_beside_no_published_one(tmp_path):
+    table, *_ = paper_tables(scores(finished_study(tmp_path / "some", "table1", without="cola|mrpc")))
+    assert columns(table) == [PARAMETERS, "STS-B", "RTE", "Avg. (2 of 4 tasks)"]
+    assert "Avg. (2 of 4 tasks) is the mean over STS-B, RTE" in table.note
+    both = side_by_side(table)
+    assert set(both["status"][both["column"] == "Avg. (2 of 4 tasks)"]) == {"ours"}
+
+
+def first_table(tmp_path, **tasks):
+    """Table 1 of a study of these tasks."""
+    overrides = places(tmp_path)
+    config = yaml.safe_load((CONFIGS / "table1.yaml").read_text()) | {"tasks": tasks, "seeds": [1, 2]}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    plan = make_plan(read_config(tmp_path / "config.yaml", overrides))
+    return paper_tables(scores(finished_plan(tmp_path / "study", plan)))[0]
+
+
+def test_an_average_over_other_tasks_than_the_paper_s_says_so(tmp_path):
+    table = first_table(tmp_path, rte={}, cola={}, **{"sst-2": {}})
+    assert columns(table) == [PARAMETERS, "RTE", "CoLA", "SST-2", "Avg. (3 tasks)"]
+
+
+def test_an_average_is_over_tasks_of_glue_only(tmp_path):
+    glue = {"cola": {}, "mrpc": {}, "sts-b": {}, "rte": {}}
+    table = first_table(tmp_path, **glue, squad={"data": str(tmp_path / "squad")})
+    assert columns(table) == [PARAMETERS, "CoLA", "MRPC", "STS-B", "RTE", "SQuAD", AVERAGE]
+    row = {label: cell.mean for (name, (_, label)), cell in table.cells.items() if name == "w/ SNIP"}
+    assert row[AVERAGE] == pytest.approx(sum(row[task] for task in ("CoLA", "MRPC", "STS-B", "RTE")) / 4)
+
+
+def test_an_average_is_of_the_seeds_that_have_all_tasks(tmp_path):
+    table, *_ = paper_tables(scores(finished_study(tmp_path / "some", "table1", without="rte-.*dense-seed[345]")))
+    average = table.cells["Adapter", ("bert.base", AVERAGE)]
+    assert average.seeds == (1, 2) and table.cells["Adapter", ("bert.base", "CoLA")].n == 5

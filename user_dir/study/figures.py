@@ -1,13 +1,14 @@
 """The paper's Figures 1, 2 and 4, drawn from a study's runs: means over seeds, with bands of one standard deviation."""
 
+from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
 
 from ..errors import UsageError
 from ..files import written_at_once
-from .scores import FULL, Scores, dense, large_sparse, parameter_share, pruned
-from .tables import FAMILY_LABELS, benchmarks
+from .scores import FULL, Cell, Scores, dense, large_sparse, parameter_share, pruned
+from .tables import FAMILY_LABELS, GLUE, benchmarks
 
 try:
     import matplotlib
@@ -41,6 +42,7 @@ STYLE = {
     "axes.spines.right": False,
     "svg.hashsalt": "sparse-adapter",
 }
+Place = tuple[str, str, float]  # task, backbone and bottleneck, 0 where that is the example's default
 PANEL = (3.1, 2.6)  # inches
 COLUMNS = 3
 
@@ -67,34 +69,31 @@ def draw_all(scores: Scores, out: Path) -> list[tuple[str, str]]:
 
 def figure1(scores: Scores) -> tuple[Figure, str] | None:
     """Average score over trained parameters, of every system that was run on all tasks of a benchmark."""
-    points = {
-        (backbone, benchmark): _averages(scores, backbone, tasks)
-        for backbone in scores.backbones
-        for benchmark, tasks in benchmarks(scores, backbone).items()
-        if benchmark == "GLUE" or len(benchmarks(scores, backbone)) == 1
-    }
-    points = {place: found for place, found in points.items() if len(found) > 1}
+    points = {}
+    for backbone in scores.backbones:
+        found = benchmarks(scores, backbone, [scores.select(backbone=backbone)])
+        for benchmark in [one for one in found if one.name == GLUE] or (found if len(found) == 1 else []):
+            systems = _averages(scores, backbone, benchmark.tasks)
+            if len(systems) > 1:
+                points[backbone] = benchmark, systems
     if not points:
         return None
     figure, panels = _panels(len(points), width=4.6, height=3.6)
-    for axes, ((backbone, benchmark), found) in zip(panels, points.items(), strict=False):
-        for x, (label, _, cell, (colour, marker, filled)) in zip(_apart(found), found, strict=True):
-            axes.errorbar(
-                x, cell.mean, yerr=cell.sd, label=label, color=colour, marker=marker, capsize=3, linestyle="none",
-                markersize=7, markerfacecolor=colour if filled else "white",
-            )  # fmt: skip
-        full = scores.average(scores.select(backbone=backbone, **FULL), benchmarks(scores, backbone)[benchmark])
-        if full.mean is not None:
-            axes.axhline(full.mean, color="#777777", linestyle=":", linewidth=1.4, label="full fine-tuning")
-            spread = full.sd or 0.0
-            axes.axhspan(full.mean - spread, full.mean + spread, color="#777777", alpha=0.1, linewidth=0)
-        axes.set(title=backbone, xlabel="adapter parameters, % of the backbone", ylabel=f"average score, {benchmark}")
+    seeds = []
+    for axes, (backbone, (benchmark, found)) in zip(panels, points.items(), strict=False):
+        for x, (label, _, cell, style) in zip(_apart(found), found, strict=True):
+            axes.errorbar(x, cell.mean, yerr=cell.sd, label=label, capsize=3, linestyle="none", **style)
+        full = scores.average(scores.select(backbone=backbone, **FULL), benchmark.tasks)
+        _level(axes, full, "full fine-tuning", "#777777", ":")
+        label = f"average score, {benchmark.name}{benchmark.remark}"
+        axes.set(title=backbone, xlabel="adapter parameters, % of the backbone", ylabel=label)
         axes.grid(alpha=0.3)
+        seeds += [cell.seeds for cell in (full, *(cell for _, _, cell, _ in found)) if cell.n]
     _legend(figure, panels)
     caption = (
         "Figure 1: average score over adapter parameters. S-: pruned; LS-: Large-Sparse, k times larger and as many "
         "weights. Bars, and the stripe of full fine-tuning: ± one standard deviation over seeds. Points of the same "
-        "size are drawn a little apart."
+        f"size are drawn a little apart.{_remarks(seeds, 'bar')}"
     )
     return figure, caption
 
@@ -107,21 +106,29 @@ def figure2(scores: Scores) -> tuple[Figure, str] | None:
     ]
     if not pruners:
         return None
-    places = _places(scores, {"family": "houlsby", "pruner": pruners[0], "large_sparse": 1})
+    places = _places(scores, scores.select(pruner=pruners[0], **plain))
     figure, panels = _panels(len(places))
-    for axes, (task, backbone) in zip(panels, places, strict=False):
-        at = {"task": task, "backbone": backbone}
-        for name in pruners:
-            frame = scores.select(pruner=name, **plain, **at)
-            _band(axes, frame.assign(x=100 * frame["sparsity"]), "x", "score", PRUNERS[name], list(PRUNERS).index(name))
-        _level(axes, scores.select(**dense(), **at), "dense adapter", BLACK, "--")
-        _level(axes, scores.select(**FULL, **at), "full fine-tuning", "#777777", ":")
-        axes.set(title=_title(scores, task, backbone), xlabel="sparsity, %", ylabel=_metric(scores, at))
+    seeds = []
+    for axes, place in zip(panels, places, strict=False):
+        for i, (name, label) in enumerate(PRUNERS.items()):
+            frame = _at(scores.select(pruner=name, **plain), place)
+            if name in pruners and len(frame):
+                _band(axes, frame.assign(x=100 * frame["sparsity"]), "x", "score", label, i)
+                seeds += _seeds(frame)
+        task, backbone, _ = place
+        for label, frame, style in (
+            ("dense adapter", _at(scores.select(**dense()), place), (BLACK, "--")),
+            ("full fine-tuning", scores.select(task=task, backbone=backbone, **FULL), ("#777777", ":")),
+        ):
+            for _, system in frame.groupby("system"):
+                _level(axes, scores.cell(system), label, *style)
+            seeds += _seeds(frame)
+        axes.set(title=_title(scores, place, places), xlabel="sparsity, %", ylabel=_metric(scores, task))
         axes.grid(alpha=0.3)
     _legend(figure, panels)
     caption = (
         "Figure 2: score over sparsity. Lines: means over seeds; bands and, of the dense adapter and full "
-        "fine-tuning, shaded stripes: ± one standard deviation."
+        f"fine-tuning, shaded stripes: ± one standard deviation.{_remarks(seeds, 'band')}"
     )
     return figure, caption
 
@@ -138,22 +145,25 @@ def figure4(scores: Scores) -> tuple[Figure, str] | None:
     curves = {name: frame for name, frame in curves.items() if not frame.empty}
     if "dense adapter" not in curves or len(curves) < 2:
         return None
-    shown = [set(zip(frame["task"], frame["backbone"], strict=True)) for frame in curves.values()]
-    places = [place for place in _places(scores, dense()) if sum(place in have for have in shown) > 1]
+    shown = [set(_places(scores, frame)) for frame in curves.values()]
+    places = [place for place in _places(scores, curves["dense adapter"]) if sum(place in have for have in shown) > 1]
     if not places:
         return None
     figure, panels = _panels(len(places))
-    for axes, (task, backbone) in zip(panels, places, strict=False):
+    seeds = []
+    for axes, place in zip(panels, places, strict=False):
         metric = ""
         for i, (name, frame) in enumerate(curves.items()):
-            own = frame[(frame["task"] == task) & (frame["backbone"] == backbone)]
-            metric = own["metric"].iloc[0] if len(own) else metric
-            _band(axes, own.assign(x=(100 * own["progress"]).round(1)), "x", "value", name, i)
-        label = METRICS.get(metric, metric)
-        axes.set(title=_title(scores, task, backbone), xlabel="training progress, %", ylabel=label)
+            own = _at(frame, place)
+            if len(own):
+                metric = own["metric"].iloc[0]
+                _band(axes, own.assign(x=(100 * own["progress"]).round(1)), "x", "value", name, i)
+                seeds += _seeds(own)
+        title, label = _title(scores, place, places), METRICS.get(metric, metric)
+        axes.set(title=title, xlabel="training progress, %", ylabel=label)
         axes.grid(alpha=0.3)
     _legend(figure, panels)
-    return figure, f"{caption} Lines: means over seeds; bands: ± one standard deviation."
+    return figure, f"{caption} Lines: means over seeds; bands: ± one standard deviation.{_remarks(seeds, 'band')}"
 
 
 def _averages(scores: Scores, backbone: str, tasks: list[str]) -> list[tuple]:
@@ -166,33 +176,58 @@ def _averages(scores: Scores, backbone: str, tasks: list[str]) -> list[tuple]:
         systems[f"S-{label}"] = ({"family": family, "large_sparse": 1, **sparse}, "s", False)
         systems |= {f"LS-{label} {k}×": (large_sparse(scores.pruner, k, family), "^vD<>"[j % 5], True)
                     for j, k in enumerate(factors)}  # fmt: skip
-        for name, (selector, marker, filled) in systems.items():
-            frame = scores.select(backbone=backbone, **selector)
-            frame = frame[frame["task"].isin(tasks)]
-            cell, share = scores.average(frame, tasks), parameter_share(frame)
-            if cell.mean is not None and share:
-                found.append((name, share, cell, (colour, marker, filled)))
+        for system, (selector, marker, filled) in systems.items():
+            for size, (name, one) in enumerate(scores.told_apart({system: selector}).items()):
+                frame = scores.select(backbone=backbone, **one)
+                frame = frame[frame["task"].isin(tasks)]
+                cell, share = scores.average(frame, tasks), parameter_share(frame)
+                if cell.mean is not None and share:
+                    style = {"color": colour, "marker": marker, "markerfacecolor": colour if filled else "white"}
+                    found.append((name, share, cell, {**style, "markersize": 7 + 2 * size}))
     return found
 
 
 def _apart(points: list[tuple]) -> list[float]:
     """Where on the x axis points go: at their share, and those of nearly the same share side by side."""
     shares = [point[1] for point in points]
-    width = (max(shares) - min(shares) or max(shares)) * 0.025
+    width = (max(shares) - min(shares) or max(shares)) * 0.03
     near = [[j for j, other in enumerate(shares) if abs(other - share) < width / 2] for share in shares]
     places = [group.index(i) - (len(group) - 1) / 2 for i, group in enumerate(near)]
     return [share + width * place for share, place in zip(shares, places, strict=True)]
 
 
 def _with_curve(scores: Scores, selector: dict) -> pd.DataFrame:
-    runs = scores.select(**selector)[["run", "task", "backbone", "seed"]]
+    runs = scores.select(**selector)[["run", "task", "backbone", "system", "bottleneck", "seed"]]
     return runs.merge(scores.curves, on="run")
 
 
-def _places(scores: Scores, selector: dict) -> list[tuple[str, str]]:
-    frame = scores.select(**selector)
-    have = set(zip(frame["task"], frame["backbone"], strict=True))
-    return [(task, backbone) for backbone in scores.backbones for task in scores.tasks if (task, backbone) in have]
+def _bottlenecks(frame: pd.DataFrame) -> pd.Series:
+    return pd.to_numeric(frame["bottleneck"]).fillna(0)
+
+
+def _places(scores: Scores, frame: pd.DataFrame) -> list[Place]:
+    """A panel for each."""
+    have = set(zip(frame["task"], frame["backbone"], _bottlenecks(frame), strict=True))
+    tasks = list(scores.tasks)
+    return sorted(have, key=lambda place: (scores.backbones.index(place[1]), tasks.index(place[0]), place[2]))
+
+
+def _at(frame: pd.DataFrame, place: Place) -> pd.DataFrame:
+    task, backbone, bottleneck = place
+    here = (frame["task"] == task) & (frame["backbone"] == backbone)
+    return frame[here & (_bottlenecks(frame) == bottleneck)]
+
+
+def _seeds(frame: pd.DataFrame) -> list[tuple[int, ...]]:
+    """Of each system on each task."""
+    return [tuple(sorted(set(seeds))) for _, seeds in frame.groupby(["task", "backbone", "system"])["seed"]]
+
+
+def _remarks(seeds: Iterable[tuple[int, ...]], spread: str) -> str:
+    """What a caption has to say of the seeds of what is drawn."""
+    different = set(seeds)
+    remarks = f" No {spread} where there is one seed." if any(len(one) == 1 for one in different) else ""
+    return remarks + (" Not everything here has the same seeds." if len(different) > 1 else "")
 
 
 def _panels(count: int, width: float = PANEL[0], height: float = PANEL[1]) -> tuple[Figure, list[Axes]]:
@@ -206,10 +241,8 @@ def _panels(count: int, width: float = PANEL[0], height: float = PANEL[1]) -> tu
 
 
 def _band(axes: Axes, frame: pd.DataFrame, x: str, y: str, label: str, index: int) -> None:
-    if frame.empty:
-        return
     groups = frame.groupby(x)[y]
-    mean, sd = groups.mean(), groups.std(ddof=1).fillna(0)
+    mean, sd = groups.mean(), groups.std(ddof=1)  # nan of one seed, where nothing is filled
     colour, marker, line = COLOURS[index % len(COLOURS)], MARKERS[index % len(MARKERS)], LINES[index % len(LINES)]
     markers = marker if len(mean) <= 15 else None
     shape = {"marker": markers, "linestyle": line, "markersize": 4.5, "linewidth": 1.6}
@@ -217,12 +250,12 @@ def _band(axes: Axes, frame: pd.DataFrame, x: str, y: str, label: str, index: in
     axes.fill_between(mean.index, mean - sd, mean + sd, color=colour, alpha=0.18, linewidth=0)
 
 
-def _level(axes: Axes, frame: pd.DataFrame, label: str, colour: str, line: str) -> None:
-    if frame.empty:
+def _level(axes: Axes, cell: Cell, label: str, colour: str, line: str) -> None:
+    if cell.mean is None:
         return
-    mean, sd = frame["score"].mean(), frame["score"].std(ddof=1) if len(frame) > 1 else 0.0
-    axes.axhline(mean, color=colour, linestyle=line, linewidth=1.4, label=label)
-    axes.axhspan(mean - sd, mean + sd, color=colour, alpha=0.08, linewidth=0)
+    axes.axhline(cell.mean, color=colour, linestyle=line, linewidth=1.4, label=label)
+    if cell.sd is not None:
+        axes.axhspan(cell.mean - cell.sd, cell.mean + cell.sd, color=colour, alpha=0.1, linewidth=0)
 
 
 def _legend(figure: Figure, panels: list[Axes]) -> None:
@@ -235,10 +268,15 @@ def _legend(figure: Figure, panels: list[Axes]) -> None:
     figure.legend(entries.values(), entries.keys(), loc="outside lower center", ncols=columns, frameon=False)
 
 
-def _title(scores: Scores, task: str, backbone: str) -> str:
-    return f"{scores.tasks[task]}, {backbone}" if len(scores.backbones) > 1 else scores.tasks[task]
+def _title(scores: Scores, place: Place, places: list[Place]) -> str:
+    """The task, the backbone if there are several, the bottleneck if the task has several with this backbone."""
+    task, backbone, bottleneck = place
+    parts = [scores.tasks[task]] + ([backbone] if len(scores.backbones) > 1 else [])
+    if sum(other[:2] == place[:2] for other in places) > 1:
+        parts.append(f"r = {bottleneck:g}" if bottleneck else "r by default")
+    return ", ".join(parts)
 
 
-def _metric(scores: Scores, at: dict) -> str:
-    found = scores.select(**at)["metric"]
+def _metric(scores: Scores, task: str) -> str:
+    found = scores.select(task=task)["metric"]
     return METRICS.get(found.iloc[0], str(found.iloc[0])) if len(found) else "score"

@@ -1,6 +1,7 @@
 """The paper's Tables 1 to 4 for a study's tasks and backbones, and beside the numbers that the paper printed."""
 
 import csv
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
@@ -14,6 +15,8 @@ PRINTED = {
     "table1": "The average of BERT with Mag. is printed as 73.2; that of its four scores is 73.5.",
     "table4": "The average of S-LoRA is printed as 78.2; that of its four scores is 78.3.",
 }
+GLUE = "GLUE"
+AVERAGED = {"CoLA", "MRPC", "STS-B", "RTE"}  # by the paper
 AVERAGE = "Avg."
 PARAMETERS = "#Param."
 PRUNER_LABELS = {"random": "Rand.", "magnitude": "Mag.", "er": "ER", "snip": "SNIP", "grasp": "GraSP"}
@@ -28,11 +31,25 @@ FAMILY_LABELS = {
 }
 
 
+@dataclass(frozen=True)
+class Benchmark:
+    """Args:
+    tasks: those that have scores.
+    remark: what the label of their average has to say: how many of the planned tasks these are, or how many there
+        are if they are not the paper's.
+    """
+
+    name: str
+    tasks: list[str]
+    remark: str = ""
+
+
 @dataclass
 class Table:
     """Args:
     rows: labels, as in the paper.
-    columns: (backbone, label); the label is a task's, ``Avg.`` or ``#Param.``.
+    columns: (backbone, label); the label is a task's, ``Avg.`` or ``#Param.``. An average over other tasks than the
+        paper's says so in its label, as in ``Avg. (2 of 4 tasks)``, so that no published one stands beside it.
     cells: by row and column; of ``#Param.`` the mean is a percentage.
     """
 
@@ -42,6 +59,11 @@ class Table:
     rows: list[str] = field(default_factory=list)
     columns: list[tuple[str, str]] = field(default_factory=list)
     cells: dict[tuple[str, tuple[str, str]], Cell] = field(default_factory=dict)
+
+    def explain(self, sentence: str) -> None:
+        """Add it to the note, unless it is there."""
+        if sentence not in self.note:
+            self.note = f"{self.note} {sentence}".strip()
 
     def add_column(self, column: tuple[str, str]) -> None:
         if column not in self.columns:
@@ -76,17 +98,17 @@ def _table2(scores: Scores) -> Table | None:
     sparsities = scores.values("sparsity", family="houlsby", pruner=pruner, large_sparse=1)
     if len(sparsities) < 2:
         return None
-    title = f"Table 2: sparse ratios and benchmarks ({PRUNER_LABELS.get(pruner, pruner)})"
-    table = Table("table2", title, "GLUE is the average of its tasks.")
+    table = Table("table2", f"Table 2: sparse ratios and benchmarks ({PRUNER_LABELS.get(pruner, pruner)})")
     rows = {"Fine-Tune": FULL, "Adapter": dense()} | {f"s = {s:g}": pruned(pruner, s) for s in sparsities}
-    for backbone in scores.backbones:
-        for benchmark, tasks in benchmarks(scores, backbone).items():
-            for row, selector in rows.items():
-                frame = scores.select(backbone=backbone, **selector)
-                frame = frame[frame["task"].isin(tasks)]
-                share = parameter_share(frame)
-                table.put(row, (backbone, f"{benchmark} {PARAMETERS}"), Cell(share))
-                table.put(row, (backbone, benchmark), scores.average(frame, tasks))
+    for backbone, frames in _frames(scores, rows):
+        for benchmark in benchmarks(scores, backbone, frames.values()):
+            label = f"{benchmark.name}{benchmark.remark}"
+            for row, frame in frames.items():
+                share = parameter_share(frame[frame["task"].isin(benchmark.tasks)])
+                table.put(row, (backbone, f"{benchmark.name} {PARAMETERS}"), Cell(share))
+                table.put(row, (backbone, label), scores.average(frame, benchmark.tasks))
+            if benchmark.name == GLUE:
+                table.explain(_mean_over(scores, label, benchmark, backbone))
     return table
 
 
@@ -117,34 +139,54 @@ def _table4(scores: Scores) -> Table | None:
 
 def _by_task(scores: Scores, name: str, title: str, rows: dict[str, dict], note: str = "") -> Table:
     table = Table(name, title, note)
-    for backbone in scores.backbones:
-        tasks = [task for task in scores.tasks if not scores.select(backbone=backbone, task=task).empty]
-        for row, selector in rows.items():
-            for label, frame in _by_bottleneck(row, scores.select(backbone=backbone, **selector)):
-                table.put(label, (backbone, PARAMETERS), Cell(parameter_share(frame)))
-                for task in tasks:
-                    cell = scores.cell(frame[frame["task"] == task])
-                    table.put(label, (backbone, scores.tasks[task]), cell)
-                if len(tasks) > 1:
-                    table.put(label, (backbone, AVERAGE), scores.average(frame, tasks))
+    for backbone, frames in _frames(scores, rows):
+        found = benchmarks(scores, backbone, frames.values())
+        tasks = [task for task in scores.tasks if any(task in benchmark.tasks for benchmark in found)]
+        averages = [benchmark for benchmark in found if benchmark.name == GLUE and len(benchmark.tasks) > 1]
+        for row, frame in frames.items():
+            table.put(row, (backbone, PARAMETERS), Cell(parameter_share(frame)))
+            for task in tasks:
+                table.put(row, (backbone, scores.tasks[task]), scores.cell(frame[frame["task"] == task]))
+            for average in averages:
+                label = f"{AVERAGE}{average.remark}"
+                table.put(row, (backbone, label), scores.average(frame, average.tasks))
+                table.explain(_mean_over(scores, label, average, backbone))
     return table
 
 
-def _by_bottleneck(row: str, frame: pd.DataFrame) -> list[tuple[str, pd.DataFrame]]:
-    """A row for each system of a selection: where the grid has several bottlenecks, one for each."""
-    if frame["system"].nunique() < 2:
-        return [(row, frame)]
-    return [(f"{row} (r = {group['bottleneck'].iloc[0]:g})", group) for _, group in frame.groupby("system")]
+def _frames(scores: Scores, rows: dict[str, dict]) -> Iterable[tuple[str, dict[str, pd.DataFrame]]]:
+    """For each backbone, the runs of each row."""
+    rows = scores.told_apart(rows)
+    for backbone in scores.backbones:
+        yield backbone, {row: scores.select(backbone=backbone, **selector) for row, selector in rows.items()}
 
 
-def benchmarks(scores: Scores, backbone: str) -> dict[str, list[str]]:
-    """Tasks by benchmark: those of GLUE together, every other alone."""
-    found: dict[str, list[str]] = {}
+def _mean_over(scores: Scores, label: str, benchmark: Benchmark, backbone: str) -> str:
+    names = ", ".join(scores.tasks[task] for task in benchmark.tasks)
+    where = f" of {backbone}" if benchmark.remark and len(scores.backbones) > 1 else ""
+    return f"{label}{where} is the mean over {names}, of the seeds that have scores on all of them."
+
+
+def benchmarks(scores: Scores, backbone: str, frames: Iterable[pd.DataFrame]) -> list[Benchmark]:
+    """The tasks that these runs have scores on: those of GLUE together, every other alone."""
+    scored = set().union(*(frame["task"] for frame in frames))
+    planned = scores.planned[scores.planned["backbone"] == backbone]
+    glue = set(planned["task"][planned["example"] == "glue"])
+    found: dict[str, Benchmark] = {}
     for task, label in scores.tasks.items():
-        frame = scores.select(backbone=backbone, task=task)
-        if not frame.empty:
-            found.setdefault("GLUE" if frame["example"].iloc[0] == "glue" else label, []).append(task)
-    return found
+        if task in scored:
+            name = GLUE if task in glue else label
+            found.setdefault(name, Benchmark(name, [], _remark(scores, scored & glue, glue) if task in glue else ""))
+            found[name].tasks.append(task)
+    return list(found.values())
+
+
+def _remark(scores: Scores, tasks: set[str], planned: set[str]) -> str:
+    if tasks != planned:
+        return f" ({len(tasks)} of {len(planned)} tasks)"
+    if {scores.tasks[task] for task in tasks} != AVERAGED:
+        return f" ({len(tasks)} task{'s' * (len(tasks) > 1)})"
+    return ""
 
 
 @cache
@@ -172,13 +214,15 @@ def side_by_side(table: Table) -> pd.DataFrame:
         for backbone in dict.fromkeys(backbone for backbone, _ in table.columns):
             cell = table.cells.get((row, (backbone, label)), Cell())
             if cell.mean is not None:
-                record = {"status": "ours", "mean": cell.mean, "sd": cell.sd, "n": cell.n, "runs": " ".join(cell.runs)}
+                record = {"status": "ours", "mean": cell.mean, "sd": cell.sd, "n": cell.n or None}
+                record |= {"seeds": " ".join(map(str, cell.seeds)), "runs": " ".join(cell.runs)}
                 lines.append({"table": table.name, "row": row, "column": label, "backbone": backbone, **record})
         for line in published():
             if (line["table"], line["row"], line["column"]) == (table.name, row, label):
-                record = {"status": "published", "mean": line["value"], "sd": None, "n": None, "runs": ""}
+                record = {"status": "published", "mean": line["value"], "sd": None, "n": None, "seeds": "", "runs": ""}
                 lines.append({"table": table.name, "row": row, "column": label, "backbone": line["backbone"], **record})
     order = {label: i for i, label in enumerate(columns)}
     rows = {label: i for i, label in enumerate(table.rows)}
     lines.sort(key=lambda line: (rows.get(line["row"], len(rows)), order.get(line["column"], len(order))))
-    return pd.DataFrame(lines, columns=["table", "row", "column", "backbone", "status", "mean", "sd", "n", "runs"])
+    names = ["table", "row", "column", "backbone", "status", "mean", "sd", "n", "seeds", "runs"]
+    return pd.DataFrame(lines, columns=names)
