@@ -103,6 +103,15 @@ def test_bottlenecks_are_told_apart(tmp_path):
         found.average(found.select(**dense()), ["one"])
 
 
+def test_two_systems_of_one_bottleneck_are_told_apart_by_their_names(tmp_path):
+    dense_twice = [{"bottleneck": 64}, {"env": {"BOTTLENECK": 64}}]
+    plan = plan_with(tmp_path, *dense_twice, {"pruner": "snip", "sparsity": 0.4, "bottleneck": 64}, seeds=[1, 2])
+    found = scores(finished_plan(tmp_path / "study", plan))
+    parts = {part.label: part.comparison.n for claim in judge(found) for part in claim.parts}
+    label = "snip s = 0.4 against dense (houlsby64-snip0.4, houlsby{}-dense)"
+    assert parts[label.format("")] == parts[label.format("64")] == 2
+
+
 def test_a_system_with_a_bottleneck_for_each_task_is_one(whole):
     assert whole.told_apart({"Adapter": dense(), "Fine-Tune": FULL}) == {"Adapter": dense(), "Fine-Tune": FULL}
 

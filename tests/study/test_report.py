@@ -9,7 +9,8 @@ from sparse_adapter.errors import UsageError
 from sparse_adapter.study.plan import write_plan
 from sparse_adapter.study.report import write_report
 
-from .made_up import finished_study, plan_of
+from .made_up import finished_plan, finished_study, plan_of
+from .test_grid import plan_with
 
 
 def test_everything_is_written(tmp_path):
@@ -26,6 +27,48 @@ def test_everything_is_written(tmp_path):
         assert "179 of 180 runs finished, 1 missing" in shown
     for figure in (1, 2, 4):
         ElementTree.parse(tmp_path / "out" / f"figure{figure}.svg")
+
+
+def rows(text: str, start: str) -> list[list[str]]:
+    """The cells of the Markdown lines that begin so."""
+    return [[cell.strip() for cell in line.split("|")[1:-1]] for line in text.splitlines() if line.startswith(start)]
+
+
+def test_unequal_seeds_are_told(tmp_path):
+    without = "cola.*(er|grasp)0.4-seed[45]|rte.*dense-seed[2-5]|mrpc"
+    write_report(finished_study(tmp_path / "study", "table1", without=without), tmp_path / "out")
+    text = (tmp_path / "out" / "README.md").read_text()
+    assert "- tasks: CoLA, MRPC, STS-B, RTE; no scores yet: MRPC\n" in text
+    assert "- seeds: 1, 2, 3, 4, 5 where nothing else is said\n" in text
+    assert "- seeds 1, 2, 3: houlsby-er0.4, houlsby-grasp0.4 on CoLA\n" in text
+    assert "- seed 1: houlsby-dense on RTE\n" in text
+    adapter, er = rows(text, "| Adapter ")[0], rows(text, "| w/ ER ")[0]
+    assert re.fullmatch(r"\d\d\.\d \(1 seed\)", adapter[4]) and re.fullmatch(r"\d\d\.\d ± \d\.\d \(3 seeds\)", er[2])
+    table = [row for name in ("Fine-Tune", "Adapter", "w/ ") for row in rows(text, f"| {name}") if len(row) == 6]
+    bold = [any(row[i].startswith("**") for row in table) for i in range(6)]
+    assert bold == [False, False, False, True, False, False]  # only STS-B has the same seeds everywhere
+    assert "Cells that do not say otherwise have 5 seeds." in text
+    (claim,) = rows(text, "| A sparsity of 0.4 beats")
+    assert claim[2:4] == ["undecided", "snip s = 0.4 against dense"]
+    assert claim[5:] == ["none: one seed of RTE", "11 of 20 planned", "1 of 1, 1 of them in part"]
+
+
+def test_chosen_learning_rates_are_shown(tmp_path):
+    plan = plan_with(tmp_path, {"lr": [1e-3, 1e-4]}, {"pruner": "snip", "sparsity": 0.4}, seeds=[1, 2])
+    write_report(finished_plan(tmp_path / "study", plan, without="lr0.0001-seed2"), tmp_path / "out")
+    text = (tmp_path / "out" / "README.md").read_text()
+    (row,) = rows(text, "| one ")
+    assert row[:3] == ["one", "backbone", "houlsby-dense"] and row[3] in ("0.001", "0.0001") and row[5] == "1"
+    assert re.fullmatch(r"0\.0001: \d\d\.\d, 0\.001: \d\d\.\d", row[4])
+
+
+def test_one_seed_has_no_band(tmp_path):
+    for without, remark in (("seed[2-5]", True), ("$^", False)):
+        study, out = tmp_path / f"study{remark}", tmp_path / f"out{remark}"
+        write_report(finished_study(study, "figure2", without=without), out)
+        text = (out / "README.md").read_text()
+        assert text.count("No band where there is one seed.") == 2 * 2 * remark  # caption and description of 2 and 4
+        assert text.count("No bar where there is one seed.") == 2 * remark
 
 
 def test_a_study_without_results(tmp_path):

@@ -178,10 +178,12 @@ def _parts(
     systems = dict(list(pairs.groupby(["system_first", "system_second"], sort=False)))
     if len(systems) < 2:
         return [_part(scores, label, pairs, level, verdict)]
-    sizes = scores.sizes([first for first, _ in systems])
+    names = scores.sizes([first for first, _ in systems])
+    if len(set(names)) < len(names):  # one against several of the same bottleneck
+        names = [", ".join(pair) for pair in systems]
     return [
-        _part(scores, f"{label} ({size})", own, level, verdict)
-        for size, own in zip(sizes, systems.values(), strict=True)
+        _part(scores, f"{label} ({name})", own, level, verdict)
+        for name, own in zip(names, systems.values(), strict=True)
     ]
 
 

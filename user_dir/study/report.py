@@ -3,6 +3,7 @@
 import base64
 import csv
 import re
+from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -70,6 +71,7 @@ def _write_files(study: Path, out: Path, margin: float, level: float, command: s
         "summary": _summary(claims, level),
         "claims": [_claim_grid(claim, level) for claim in claims if any(part.comparison.n for part in claim.parts)],
         "tables": [_sections(table) for table in paper],
+        "rates": _rates(scores),
         "figures": [{"name": name, "caption": caption} for name, caption in figures],
         "margin": margin,
         "command": command,
@@ -89,18 +91,68 @@ def _facts(scores: Scores, results: pd.DataFrame) -> list[str]:
     facts = [
         f"{count.get('finished', 0)} of {len(results)} runs finished"
         + "".join(f", {count[status]} {status}" for status in ("failed", "missing") if status in count),
-        f"tasks: {', '.join(scores.tasks.values())}",
+        f"tasks: {', '.join(scores.tasks.values())}{_without_scores(scores)}",
         f"backbones: {', '.join(scores.backbones)}",
-        f"seeds: {', '.join(map(str, sorted(scores.runs['seed'].unique())))}",
+        *_seeds(scores),
     ]
     if scores.chosen:
         facts.append(
-            f"learning rates: the grid has several, and the best mean score chose one for each of {len(scores.chosen)} "
-            "systems and tasks, on the very set that is reported, which favours every system that has the choice"
+            "learning rates: where the grid has several, the best mean score chose one (see the table of learning "
+            "rates), on the very set that is reported, which favours every system that has the choice"
         )
     if scores.runs["adopted"].astype(bool).any():
         facts.append("some runs were made by hand and adopted: their settings are those of the plan, unchecked")
     return facts
+
+
+def _without_scores(scores: Scores) -> str:
+    planned, have = (
+        frame[["task", "backbone"]].drop_duplicates().itertuples(index=False, name=None)
+        for frame in (scores.planned, scores.runs)
+    )
+    have = set(have)
+    missing = [scores.place(*place) for place in planned if place not in have]
+    return f"; no scores yet: {', '.join(missing)}" if missing else ""
+
+
+def _seeds(scores: Scores) -> list[str]:
+    """The seeds that most systems have on most tasks, and which have others where."""
+    by_system: dict[str, dict[tuple[int, ...], list[str]]] = {}
+    for (system, task, backbone), seeds in scores.runs.groupby(["system", "task", "backbone"], sort=False)["seed"]:
+        by_system.setdefault(system, {}).setdefault(tuple(sorted(seeds)), []).append(scores.place(task, backbone))
+    count: Counter[tuple[int, ...]] = Counter()
+    for own in by_system.values():
+        count.update({seeds: len(where) for seeds, where in own.items()})
+    usual = count.most_common(1)[0][0]
+    others: dict[tuple, list[str]] = {}
+    for system, own in by_system.items():
+        for seeds, where in own.items():
+            if seeds != usual:
+                others.setdefault((seeds, tuple(where) if len(own) > 1 else ()), []).append(system)
+    facts = [f"seeds: {', '.join(map(str, usual))}{' where nothing else is said' if others else ''}"]
+    for (seeds, where), systems in sorted(others.items()):
+        on = f" on {', '.join(where)}" if where else ""
+        facts.append(f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds))}: {', '.join(systems)}{on}")
+    return facts
+
+
+def _rates(scores: Scores) -> Grid | None:
+    if not scores.chosen:
+        return None
+    rows = []
+    for (task, backbone, system), choice in scores.chosen.items():
+        means = ", ".join(
+            f"{_rate(rate)}: {'-' if mean is None else f'{mean:.1f}'}" for rate, mean in choice.means.items()
+        )
+        seeds = ", ".join(map(str, choice.seeds)) or "none in common: the rate with most seeds"
+        rows.append([scores.tasks[task], backbone, system, _rate(choice.rate), means, seeds])
+    head = ["task", "backbone", "system", "chosen", "mean score of each", "over seeds"]
+    note = "Rates are compared by the seeds that all of them have so far; scores are of all seeds of the chosen one."
+    return Grid("Learning rates", head, rows, note)
+
+
+def _rate(rate: float | None) -> str:
+    return "default" if rate is None else f"{rate:g}"
 
 
 def _unfinished(results: pd.DataFrame) -> Grid | None:
@@ -115,12 +167,17 @@ def _summary(claims: list[Claim], level: float) -> Grid:
     rows = []
     for claim in claims:
         tested = [part for part in claim.parts if part.comparison.n]
-        worst = min(tested, key=lambda part: part.comparison.difference, default=None)
-        shown = ["-", "-", "-"] if worst is None else [*_interval(worst.comparison), str(worst.comparison.n)]
-        parts = f"{len(tested)} of {len(claim.parts)}"
-        rows.append([claim.text, claim.source, claim.verdict, *shown, parts])
-    head = ["claim", "paper", "verdict", "least difference", f"{100 * level:g} % interval", "n", "comparisons"]
-    return Grid("The paper's claims", head, rows)
+        partly = sum(part.comparison.n < part.comparison.planned for part in tested)
+        part, unit = claim.deciding, "" if claim.unit == "points" else f" {claim.unit}"
+        if part is None:
+            shown = ["-"] * 4
+        else:
+            difference, interval = _interval(part.comparison)
+            shown = [part.label, f"{difference}{unit}", interval, _pairs(part.comparison)]
+        compared = f"{len(tested)} of {len(claim.parts)}" + (f", {partly} of them in part" if partly else "")
+        rows.append([claim.text, claim.source, claim.verdict, *shown, compared])
+    head = ["claim", "paper", "verdict", "decided by", "difference", f"{100 * level:g} % interval", "pairs"]
+    return Grid("The paper's claims", [*head, "comparisons"], rows)
 
 
 def _claim_grid(claim: Claim, level: float) -> Grid:
@@ -129,10 +186,10 @@ def _claim_grid(claim: Claim, level: float) -> Grid:
         # The paper's comparisons that were not made are counted above, and left out here.
         if not part.comparison.n:
             continue
-        rows.append([part.label, "all", *_interval(part.comparison), str(part.comparison.n), part.verdict])
+        rows.append([part.label, "all", *_interval(part.comparison), _pairs(part.comparison), part.verdict])
         if len(part.tasks) > 1:
-            rows += [["", task, *_interval(single), str(single.n), ""] for task, single in part.tasks.items()]
-    head = ["comparison", "task", f"difference, {claim.unit}", f"{100 * level:g} % interval", "n", "verdict"]
+            rows += [["", task, *_interval(single), _pairs(single), ""] for task, single in part.tasks.items()]
+    head = ["comparison", "task", f"difference, {claim.unit}", f"{100 * level:g} % interval", "pairs", "verdict"]
     note = f"{claim.source[0].upper()}{claim.source[1:]}. {claim.rule[0].upper()}{claim.rule[1:]}."
     return Grid(f"{claim.text} {claim.verdict.capitalize()}.", head, rows, note)
 
@@ -140,8 +197,12 @@ def _claim_grid(claim: Claim, level: float) -> Grid:
 def _interval(comparison: Comparison) -> list[str]:
     if comparison.n == 0:
         return ["-", "-"]
-    interval = "-" if comparison.n == 1 else f"{comparison.low:+.2f} to {comparison.high:+.2f}"
-    return [f"{comparison.difference:+.2f}", interval]
+    interval = f"{comparison.low:+.2f} to {comparison.high:+.2f}"
+    return [f"{comparison.difference:+.2f}", f"none: {comparison.reason}" if comparison.reason else interval]
+
+
+def _pairs(comparison: Comparison) -> str:
+    return f"{comparison.n} of {comparison.planned} planned"
 
 
 def _claim_rows(claims: list[Claim]) -> list[dict]:
@@ -157,10 +218,13 @@ def _claim_rows(claims: list[Claim]) -> list[dict]:
                         "task": task,
                         "unit": claim.unit,
                         "n": comparison.n,
+                        "planned": comparison.planned,
                         "difference": comparison.difference,
                         "low": comparison.low,
                         "high": comparison.high,
+                        "df": comparison.df,
                         "p": comparison.p,
+                        "without_interval": comparison.reason,
                         "verdict": part.verdict if task == "all" else "",
                         "pairs": " ".join("/".join(pair) for pair in part.pairs) if task == "all" else "",
                     }
@@ -188,25 +252,38 @@ def _sections(table: Table) -> dict:
 
 
 def table_grid(table: Table, title: str) -> Grid:
-    """As in the paper: methods down, tasks across, backbones side by side; the best of each column is bold."""
+    """As in the paper: methods down, tasks across, backbones side by side.
+
+    Where the number of seeds differs, cells with fewer than most say theirs. The best of a column is bold if all its
+    cells have the same seeds.
+    """
     backbones = list(dict.fromkeys(backbone for backbone, _ in table.columns))
     several = len(backbones) > 1
     head = ["method", *(f"{backbone}: {label}" if several else label for backbone, label in table.columns)]
-    best = {}
-    for column in table.columns:
-        means = [cell.mean for row in table.rows if (cell := table.cells.get((row, column), Cell())).mean is not None]
-        best[column] = max(means, default=None)
-    rows = []
+    usual = max((cell.n for cell in table.cells.values()), default=0)
+    best = {column: _best(table, column) for column in table.columns}
+    rows, differ = [], False
     for row in table.rows:
         shown = []
         for column in table.columns:
             cell = table.cells.get((row, column), Cell())
             text = _cell(cell, column[1])
-            strong = not column[1].endswith(PARAMETERS) and cell.mean is not None and cell.mean == best[column]
-            shown.append(f"**{text}**" if strong and len(table.rows) > 1 else text)
+            if 0 < cell.n < usual:
+                text, differ = f"{text} ({cell.n} seed{'s' * (cell.n > 1)})", True
+            shown.append(f"**{text}**" if cell.mean is not None and cell.mean == best[column] else text)
         rows.append([row, *shown])
     where = "" if several or not backbones else f" ({backbones[0]})"
-    return Grid(f"{title}{where}", head, rows, table.note)
+    note = f"{table.note} Cells that do not say otherwise have {usual} seeds." if differ else table.note
+    return Grid(f"{title}{where}", head, rows, note.strip())
+
+
+def _best(table: Table, column: tuple[str, str]) -> float | None:
+    """None where nothing is to be bold."""
+    cells = [table.cells.get((row, column), Cell()) for row in table.rows]
+    found = [cell for cell in cells if cell.mean is not None]
+    if column[1].endswith(PARAMETERS) or len(found) < 2 or len({cell.seeds for cell in found}) > 1:
+        return None
+    return max(cell.mean for cell in found)
 
 
 def both_grid(table: Table, paper: Table) -> Grid:
