@@ -3,6 +3,7 @@
 import pandas as pd
 import pytest
 import yaml
+from sparse_adapter.errors import UsageError
 from sparse_adapter.study.claims import Claim, Part, first_reached, judge
 from sparse_adapter.study.comparison import Comparison
 from sparse_adapter.study.config import read_config
@@ -59,6 +60,13 @@ def test_a_planned_pair_without_a_run_has_no_score():
     assert pairs["score_second"].tolist() == [60] and pairs["score_first"].isna().all()
     part = {part.label: part for claim in judge(found) for part in claim.parts}["snip s = 0.4 against dense"]
     assert (part.comparison.n, part.comparison.planned, part.verdict) == (0, 1, "not tested")
+
+
+def test_two_metrics_of_a_task_are_refused():
+    runs = frame(("houlsby-dense", 1, 60.0, None), ("houlsby-dense", 2, 61.0, None))
+    runs.loc[1, "metric"] = "f1"
+    with pytest.raises(UsageError, match="task rte was scored by accuracy and by f1"):
+        Scores(runs, NO_CURVES)
 
 
 def rates(by_rate: dict) -> Scores:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 import pandas as pd
 
+from ..errors import UsageError
+
 DEFAULT_PRUNER, DEFAULT_SPARSITY = "snip", 0.4  # the paper's
 FULL = {"family": "none"}
 PAIR = ["task", "backbone", "seed"]
@@ -61,10 +63,16 @@ class Scores:
         chosen: ``{(task, backbone, system): choice}`` where the grid had several learning rates.
         pruner, sparsity: what is compared where the paper compares SNIP at 0.4: these, if the study has them,
             otherwise what it has most of.
+
+    Raises:
+        UsageError: runs of one task were scored by different metrics.
     """
 
     def __init__(self, results: pd.DataFrame, curves: pd.DataFrame):
         self.planned = results
+        for task, metrics in results.groupby("task")["metric"]:
+            if len(names := sorted(metrics.dropna().unique())) > 1:
+                raise UsageError(f"task {task} was scored by {' and by '.join(names)}: its runs cannot be averaged")
         self.runs, self.chosen = _at_best_rate(results)
         metric = self.runs.set_index("run")["curve_metric"]
         curves = curves[curves["run"].isin(metric.index)]
