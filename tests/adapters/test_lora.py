@@ -5,7 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from fairseq.modules import MultiheadAttention
-from sparse_adapter.adapters.lora import PROJECTIONS, AttentionLora, LoraOptions, LowRank
+from sparse_adapter.adapters.lora import PROJECTIONS, LoraOptions, LowRank, SiteLora
 from sparse_adapter.adapters.options import read_options
 from sparse_adapter.errors import UsageError
 from sparse_adapter.modules import ADAPTER, materialize_
@@ -152,7 +152,7 @@ def test_encoder_and_decoder_may_differ_in_dimension():
     """Keys and values of a cross-attention then come from another dimension than queries."""
     attention = MultiheadAttention(DIM, 4, kdim=48, vdim=48, encoder_decoder_attention=True)
     query, memory = torch.randn(LENGTH, BATCH, DIM), torch.randn(MEMORY, BATCH, 48)
-    lora = AttentionLora(attention, LoraOptions(RANK, ALPHA, lora_sites="k,v"))
+    lora = SiteLora(attention, ["k", "v"], LoraOptions(RANK, ALPHA))
     for parameter in lora.parameters():
         nn.init.normal_(parameter, std=0.3)
     parts = {name: ALPHA / RANK * part.up.weight.values @ part.down.weight.values for name, part in lora.items()}
@@ -231,7 +231,7 @@ def test_training_and_loading_undo_the_merge(model, stock, attend, undo):
         ({"lora_alpha": 0.0}, "--lora-alpha 0 switches LoRA off"),
         ({"lora_dropout": 1.0}, "--lora-dropout 1.0: .* below 1"),
         ({"lora_dropout": -0.1}, "--lora-dropout -0.1: .* at least 0"),
-        ({"lora_sites": "q,fc1"}, "--lora-sites q,fc1: name some of q,k,v,out"),
+        ({"lora_sites": "q,fc3"}, "--lora-sites q,fc3: name some of q,k,v,out,fc1,fc2"),
         ({"lora_sites": "q,q"}, "--lora-sites q,q: .* each once"),
         ({"lora_sites": ""}, "--lora-sites : name some of"),
     ],
@@ -245,3 +245,20 @@ def test_a_rank_above_the_dimension_is_refused():
     LowRank(nn.Linear(48, DIM), LoraOptions(lora_rank=DIM))
     with pytest.raises(UsageError, match="LoRA rank of 33 .* larger than the projection's dimension 32"):
         LowRank(nn.Linear(48, DIM), LoraOptions(lora_rank=DIM + 1))
+
+
+def test_feed_forward_maps_are_w_plus_ba(build, stock):
+    """As they are trained, and merged for inference."""
+    model = randomize(build(lora_sites="fc1,fc2"), std=0.2)
+    for layer, plain in zip(model.decoder.layers, stock.decoder.layers, strict=True):
+        lora = getattr(layer, ADAPTER)["lora"]
+        assert list(dict(lora.named_children())) == ["ffn"]
+        for name, part in lora.ffn.items():
+            inner, outer = getattr(plain, name), getattr(layer, name)
+            x = torch.randn(BATCH, inner.in_features)
+            delta = ALPHA / RANK * part.up.weight.values @ part.down.weight.values
+            expected = nn.functional.linear(x, inner.weight + delta, inner.bias)
+            torch.testing.assert_close(outer(x), expected, rtol=0, atol=1e-5)
+            materialize_(part)
+            torch.testing.assert_close(outer(x), expected, rtol=0, atol=1e-5)
+            torch.testing.assert_close(outer.weight, inner.weight + delta)

@@ -10,7 +10,7 @@ import pytest
 import torch
 from fairseq.utils import convert_padding_direction
 from sparse_adapter.adapters.bottleneck import Bottleneck
-from sparse_adapter.adapters.lora import PROJECTIONS, LowRank
+from sparse_adapter.adapters.lora import FEED_FORWARD, PROJECTIONS, LowRank
 from sparse_adapter.adapters.prefix import Prefix
 from sparse_adapter.modules import SparseLinear, is_adapter_key, sparse_weights, split_adapter_key
 from torch import Tensor, nn
@@ -55,15 +55,20 @@ def copy_bottlenecks(ours: nn.Module, peer: nn.Module) -> None:
             theirs.adapter_norm_after.load_state_dict(bottleneck.layer_norm_out.state_dict())
 
 
+def lora_map(layer: nn.Module, site: str, name: str) -> nn.Module:
+    """The peer's linear map; those of the feed-forward network are the layer's own."""
+    return getattr(layer, FEED_FORWARD[name]) if site == "ffn" else getattr(getattr(layer, site), PROJECTIONS[name])
+
+
 def copy_lora(ours: nn.Module, peer: nn.Module) -> None:
     for low_rank, layer, site, projection in located(ours, peer, LowRank):
-        theirs = getattr(getattr(layer, site), PROJECTIONS[projection]).loras[NAME]
+        theirs = lora_map(layer, site, projection).loras[NAME]
         theirs.load_state_dict({"lora_A": low_rank.down.weight(), "lora_B": low_rank.up.weight()})
 
 
 def copy_lora_to_peft(ours: nn.Module, peer: nn.Module) -> None:
     for low_rank, layer, site, projection in located(ours, peer, LowRank):
-        theirs = getattr(getattr(layer, site), PROJECTIONS[projection])
+        theirs = lora_map(layer, site, projection)
         fill(theirs.lora_A["default"], low_rank.down)
         fill(theirs.lora_B["default"], low_rank.up)
 
@@ -101,8 +106,8 @@ def bottleneck(name: str, **options) -> Callable:
     return lambda hub: getattr(hub, name)(reduction_factor=DIM / WIDTH, **options)
 
 
-def lora(sites: str) -> Callable:
-    return lambda hub: hub.LoRAConfig(r=RANK, alpha=ALPHA, attn_matrices=sites.split(","))
+def lora(sites: str, **options) -> Callable:
+    return lambda hub: hub.LoRAConfig(r=RANK, alpha=ALPHA, attn_matrices=sites.split(","), **options)
 
 
 def prefix(**options) -> Callable:
@@ -126,6 +131,11 @@ PARITIES = {
     "pfeiffer": Parity({"adapter": "pfeiffer"}, bottleneck("SeqBnConfig"), (copy_bottlenecks,)),
     "parallel": Parity({"adapter": "parallel"}, bottleneck("ParBnConfig", scaling=4.0), (copy_bottlenecks,)),
     "lora": Parity({"adapter": "lora", "lora_sites": "q,k,v"}, lora("q,k,v"), (copy_lora,)),
+    "lora, feed-forward": Parity(
+        {"adapter": "lora", "lora_sites": "v,fc1,fc2"},
+        lora("v", intermediate_lora=True, output_lora=True),
+        (copy_lora,),
+    ),
     "prefix": Parity({"adapter": "prefix"}, prefix(flat=True), (copy_prefix_tables,)),
     "prefix, MLP": Parity(
         {"adapter": "prefix", "prefix_mlp": HIDDEN}, prefix(bottleneck_size=HIDDEN), (copy_prefix_mlps,)
@@ -243,12 +253,12 @@ def test_family_is_that_of_adapterhub(family, pruned, build_ours, build_peer, ad
 
 
 @pytest.mark.parametrize("pruned", [False, True], ids=["dense", "pruned"])
-@pytest.mark.parametrize("sites", ["q,v", "q,k,v,out"])
+@pytest.mark.parametrize("sites", ["q,v", "q,k,v,out", "q,fc1,fc2"])
 def test_lora_is_that_of_peft(sites, pruned, build_ours, build_peer, peft, inputs):
     ours = build_ours(pruned, adapter="lora", lora_sites=sites)
     peer = build_peer(ours)
     plain = peer_states(peer, inputs)
-    modules = [PROJECTIONS[site] for site in sites.split(",")]
+    modules = [(PROJECTIONS | FEED_FORWARD)[site] for site in sites.split(",")]
     peft.inject_adapter_in_model(peft.LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules=modules), peer)
     copy_lora_to_peft(ours, peer)
     states = our_states(ours, inputs)

@@ -143,7 +143,7 @@ REFUSED = {
     ),
     "prefix of zero": (("--adapter", "prefix", "--prefix-length", "0"), "--prefix-length 0"),
     "rank above the dimension": (("--adapter", "lora", "--lora-rank", "33"), "LoRA rank of 33"),
-    "LoRA nowhere": (("--adapter", "lora", "--lora-sites", "q,fc1"), "--lora-sites q,fc1"),
+    "LoRA nowhere": (("--adapter", "lora", "--lora-sites", "q,fc3"), "--lora-sites q,fc3"),
     "uneven budget": (("--adapter", "mam", "--mam-budget", "6"), "multiple of 4"),
     "fusion without files": (("--adapter", "adapter_fusion"), "needs --fusion-adapters"),
     "missing backbone": (("--finetune-from-model", "nowhere/model.pt"), "nowhere/model.pt"),

@@ -12,7 +12,7 @@ from .conftest import error_line, succeed
 SPARSE = ["--adapter-only-checkpoints", "--pruner", "snip", "--dropout", "0", "--max-update", "12", "--lr", "0.02"]
 RUNS = {
     "houlsby": ["--sparsity", "0.4"],
-    "lora": ["--adapter", "lora", "--lora-rank", "4", "--lora-sites", "q,k,v,out", "--sparsity", "0.2"],
+    "lora": ["--adapter", "lora", "--lora-rank", "4", "--lora-sites", "q,k,v,out,fc1,fc2", "--sparsity", "0.2"],
     "prefix": ["--adapter", "prefix", "--prefix-length", "3", "--prefix-mlp", "6", "--sparsity", "0.5"],
 }
 BEAM = {"beam": 3, "max_len_b": 12}

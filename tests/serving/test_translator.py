@@ -23,7 +23,7 @@ TASK = {"_name": "sparse_adapter_translation", "source_lang": "source", "target_
 FAMILIES = {
     "houlsby": {"adapter_bottleneck": 8},
     "large": {"adapter_bottleneck": 16},
-    "lora": {"adapter": "lora", "lora_rank": 4, "lora_sites": "q,k,v,out"},
+    "lora": {"adapter": "lora", "lora_rank": 4, "lora_sites": "q,k,v,out,fc1,fc2"},
     "prefix": {"adapter": "prefix", "prefix_length": 3},
 }
 BEAM = {"beam": 3, "max_len_b": 9}

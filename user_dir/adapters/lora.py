@@ -1,4 +1,4 @@
-"""LoRA: ``W + (α/r) B A`` in the projections of attention (Hu et al. 2022, eq. 3)."""
+"""LoRA: ``W + (α/r) B A`` in the linear maps of attention and of the feed-forward network (Hu et al. 2022, eq. 3)."""
 
 import dataclasses
 import math
@@ -12,9 +12,11 @@ from ..errors import UsageError
 from ..modules import Materializable, SparseLinear
 from .options import option
 from .registry import Adapter, register_adapter
-from .sites import attention_sites
+from .sites import sites
 
-PROJECTIONS = {"q": "q_proj", "k": "k_proj", "v": "v_proj", "out": "out_proj"}
+PROJECTIONS = {"q": "q_proj", "k": "k_proj", "v": "v_proj", "out": "out_proj"}  # of an attention
+FEED_FORWARD = {"fc1": "fc1", "fc2": "fc2"}  # of a layer
+KNOWN = ",".join(PROJECTIONS | FEED_FORWARD)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -22,7 +24,9 @@ class LoraOptions:
     lora_rank: int = option(8, "rank r of LoRA", grows=True)
     lora_alpha: float = option(16.0, "LoRA adds (alpha / rank) BA; the rank is that after --large-sparse")
     lora_dropout: float = option(0.0, "dropout on the input of LoRA's A")
-    lora_sites: str = option("q,v", "projections of every attention that get LoRA: any of q,k,v,out")
+    lora_sites: str = option(
+        "q,v", f"linear maps of every attention and feed-forward network that get LoRA: any of {KNOWN}"
+    )
 
     def __post_init__(self):
         if self.lora_rank < 1:
@@ -31,20 +35,24 @@ class LoraOptions:
             raise UsageError(f"--lora-dropout {self.lora_dropout}: a dropout is at least 0 and below 1")
         if self.lora_alpha == 0:
             raise UsageError("--lora-alpha 0 switches LoRA off")
-        wanted = self.projections
-        if not set(wanted) <= set(PROJECTIONS) or len(set(wanted)) < len(wanted):
-            raise UsageError(f"--lora-sites {self.lora_sites}: name some of q,k,v,out, each once, with commas between")
+        wanted = self.names
+        if not set(wanted) <= set(PROJECTIONS | FEED_FORWARD) or len(set(wanted)) < len(wanted):
+            raise UsageError(f"--lora-sites {self.lora_sites}: name some of {KNOWN}, each once, with commas between")
 
     @property
-    def projections(self) -> list[str]:
+    def names(self) -> list[str]:
         return [name.strip() for name in self.lora_sites.split(",")]
+
+    def names_at(self, site: str) -> list[str]:
+        """Those of a layer's site, an attention or ``ffn``."""
+        return [name for name in self.names if (name in FEED_FORWARD) == (site == "ffn")]
 
 
 class LowRank(Materializable):
-    """``(α/r) B A`` beside one projection. A is ``down`` ``(rank, in_dim)``, B is ``up`` ``(out_dim, rank)``.
+    """``(α/r) B A`` beside one linear map. A is ``down`` ``(rank, in_dim)``, B is ``up`` ``(out_dim, rank)``.
 
     Raises:
-        UsageError: the rank is larger than a dimension of the projection.
+        UsageError: the rank is larger than a dimension of the map.
     """
 
     def __init__(self, linear: nn.Linear, options: LoraOptions):
@@ -105,35 +113,45 @@ class LowRankLinear(nn.Linear):
         return functional.linear(x, self._parameters["weight"], self.bias) + self.low_rank(x)
 
 
-class AttentionLora(nn.ModuleDict):
-    """LoRA in one attention, by projection."""
+class SiteLora(nn.ModuleDict):
+    """LoRA at one site of a layer, by the names of its linear maps.
 
-    def __init__(self, attention: nn.Module, options: LoraOptions):
-        super().__init__({name: LowRank(_projection(attention, name), options) for name in options.projections})
+    Args:
+        owner: the module that has them: the attention, or for the feed-forward network the layer.
+    """
+
+    def __init__(self, owner: nn.Module, names: list[str], options: LoraOptions):
+        super().__init__({name: LowRank(_linear(owner, name), options) for name in names})
 
     def attach(self, layer: nn.Module, site: str) -> None:
-        attention = getattr(layer, site)
+        owner = _owner(layer, site)
         for name, low_rank in self.items():
-            low_rank.attach_to(_projection(attention, name))
-            if low_rank.dropout.p > 0:
+            low_rank.attach_to(_linear(owner, name))
+            if low_rank.dropout.p > 0 and site != "ffn":
                 # Dropout acts on the input, so the projections have to be called.
-                attention.skip_embed_dim_check = True
+                owner.skip_embed_dim_check = True
 
 
-def _projection(attention: nn.Module, name: str) -> nn.Linear:
-    linear = getattr(attention, PROJECTIONS[name], None)
+def _owner(layer: nn.Module, site: str) -> nn.Module:
+    return layer if site == "ffn" else getattr(layer, site)
+
+
+def _linear(owner: nn.Module, name: str) -> nn.Linear:
+    attribute = (PROJECTIONS | FEED_FORWARD)[name]
+    linear = getattr(owner, attribute, None)
     if not isinstance(linear, nn.Linear):
-        raise UsageError(f"--lora-sites: {type(attention).__name__} has no linear projection {PROJECTIONS[name]}")
+        raise UsageError(f"--lora-sites: {type(owner).__name__} has no linear map {attribute}")
     return linear
 
 
 @register_adapter("lora")
 class Lora(Adapter):
-    """In every self-attention and cross-attention."""
+    """In every self-attention and cross-attention, and in every feed-forward network if asked for."""
 
     Options = LoraOptions
 
     def __init__(self, layer: nn.Module, options: LoraOptions):
         super().__init__()
-        for site in attention_sites(layer):
-            self.add_module(site, AttentionLora(getattr(layer, site), options))
+        for site in sites(layer):
+            if names := options.names_at(site):
+                self.add_module(site, SiteLora(_owner(layer, site), names, options))
