@@ -5,11 +5,12 @@
 #
 #   SPARSE_ADAPTER_DATA   folder with multi30k and debian_descriptions (default: ../shared/data)
 #   WORK           folder of everything that is written (default: data-bin/translation)
-#   SYSTEMS        of full, dense, sparse0.4, sparse0.8, large-sparse4, lora and the like: sparse and a sparsity,
-#                  large-sparse and k (default: sparse0.4)
+#   SYSTEMS        of full, houlsby, houlsby-sparse0.4, houlsby-large-sparse4, lora, lora-sparse0.8 and the like: a
+#                  family, and with it a sparsity or k of Large-Sparse (default: lora-sparse0.4)
 #   PRETRAIN_EPOCHS, EPOCHS   of the backbone and of each system (default: 10, 4)
 #   BOTTLENECK, LORA_RANK     (default: 256, 64)
-#   LR             peak learning rate of the adapters (default: 4e-3); the backbone and full have those of the scripts
+#   LR             peak learning rate of the adapters (default: houlsby 4e-3, lora 3e-3); the backbone and full have
+#                  those of the scripts
 #   SEED           (default: 1)
 #   QUICK          1: a small model on 3000 pairs, which shows that everything works and nothing else (default: 0)
 #   VENV           Python environment (default: the active one, or .venv)
@@ -23,9 +24,9 @@ here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 source "$here/settings.sh"
 SPARSE_ADAPTER_DATA="${SPARSE_ADAPTER_DATA:-../shared/data}"
 WORK="${WORK:-$PWD/data-bin/translation}"
-export SEED="${SEED:-1}" BOTTLENECK="${BOTTLENECK:-256}" LORA_RANK="${LORA_RANK:-64}" LR="${LR:-4e-3}"
+export SEED="${SEED:-1}" BOTTLENECK="${BOTTLENECK:-256}" LORA_RANK="${LORA_RANK:-64}"
 export MAX_TOKENS="${MAX_TOKENS:-2048}"
-read -ra systems <<<"${SYSTEMS:-sparse0.4}"
+read -ra systems <<<"${SYSTEMS:-lora-sparse0.4}"
 export VOCAB="${VOCAB:-4000}" MAX_LENGTH="${MAX_LENGTH:-100}" DIM="${DIM:-256}" LAYERS="${LAYERS:-3}"
 limit=()
 if [[ "${QUICK:-0}" == 1 ]]; then
@@ -37,14 +38,23 @@ for file in multi30k/train.en.gz debian_descriptions/en-de.tsv.gz; do
 done
 
 settings_of() { # the settings of system $1, one a line
-    case "$1" in
+    local family="${1%%-*}"
+    case "$family" in
         full) printf '%s\n' ADAPTER=none LR= ;;
-        dense) echo PRUNER=none ;;
-        lora) printf '%s\n' ADAPTER=lora PRUNER=none ;;
-        sparse0.[0-9]*) printf '%s\n' PRUNER=snip "SPARSITY=${1#sparse}" ;;
-        large-sparse[2-9]) printf '%s\n' PRUNER=snip "LARGE_SPARSE=${1#large-sparse}" ;;
-        *) fail "SYSTEMS has $1; there are full, dense, lora, sparse0.4 and the like, large-sparse4 and the like" ;;
+        houlsby) printf '%s\n' ADAPTER=houlsby "LR=${LR:-4e-3}" ;;
+        lora) printf '%s\n' ADAPTER=lora "LR=${LR:-3e-3}" ;;
+        *) fail "SYSTEMS has $1; its first word is full, houlsby or lora" ;;
     esac
+    case "${1#"$family"}" in
+        "") echo PRUNER=none ;;
+        *) [[ "$family" != full ]] || fail "SYSTEMS has $1; full fine-tuning has no variants" ;;&
+        -sparse0.[0-9]*) printf '%s\n' PRUNER=snip "SPARSITY=${1#*-sparse}" ;;
+        -large-sparse[2-9]) printf '%s\n' PRUNER=snip "LARGE_SPARSE=${1#*-large-sparse}" ;;
+        *) fail "SYSTEMS has $1; after $family comes -sparse0.4 and the like, or -large-sparse4 and the like" ;;
+    esac
+}
+flags_of() { # flags of fairseq-train for system $1: LoRA in every linear map of a layer
+    case "$1" in lora*) echo --lora-sites q,k,v,out,fc1,fc2 --lora-alpha 64 ;; esac
 }
 for system in "${systems[@]}"; do settings_of "$system" >/dev/null; done
 
@@ -88,7 +98,9 @@ for system in "${systems[@]}"; do
     runs+=("$run")
     if [[ ! -f "$run/done" ]]; then
         mapfile -t chosen < <(settings_of "$system")
-        env "${chosen[@]}" DATA="$WORK/software" SAVE_DIR="$run" MAX_EPOCH="${EPOCHS:-4}" bash "$here/train.sh" "$@"
+        read -ra flags <<<"$(flags_of "$system")"
+        env "${chosen[@]}" DATA="$WORK/software" SAVE_DIR="$run" MAX_EPOCH="${EPOCHS:-4}" \
+            bash "$here/train.sh" ${flags[@]+"${flags[@]}"} "$@"
         touch "$run/done"
     fi
     evaluate "$system" "$run/checkpoint_best.pt"

@@ -189,7 +189,7 @@ def test_from_text_to_translation(data, raw, tmp_path):
 
 
 def test_the_table_counts_gains_from_the_backbone(tmp_path):
-    systems = {"backbone": (10.0, 30.0, 0), "full": (20.0, 12.0, 1000), "sparse0.4": (17.0, 28.0, 60)}
+    systems = {"backbone": (10.0, 30.0, 0), "full": (20.0, 12.0, 1000), "lora-sparse0.4": (17.0, 28.0, 60)}
     for name, (software, general, trained) in systems.items():
         for domain, bleu in (("software", software), ("general", general)):
             folder = tmp_path / f"{name}-seed1" / domain
@@ -203,6 +203,6 @@ def test_the_table_counts_gains_from_the_backbone(tmp_path):
     assert rows == [
         ["backbone", "0", "10.0", "40.0", "", "", "30.0", "30.0"],
         ["full", "1,000", "20.0", "40.0", "+10.0", "100 %", "12.0", "-"],
-        ["sparse0.4", "60", "17.0", "40.0", "+7.0", "70 %", "28.0", "30.0"],
+        ["lora-sparse0.4", "60", "17.0", "40.0", "+7.0", "70 %", "28.0", "30.0"],
     ]
     assert json.loads((tmp_path / "rows.json").read_text())[1]["system"] == "full"
