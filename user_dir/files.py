@@ -7,6 +7,7 @@ import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from .errors import UsageError
 
@@ -21,6 +22,10 @@ def written_at_once(path: Path) -> Iterator[Path]:
         os.replace(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def read_json(path: Path) -> Any:
+    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def write_json(path: Path, data: object) -> None:
@@ -60,7 +65,7 @@ def replaced_files(folder: Path) -> Iterator[Path]:
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"{folder} is a file, and a folder is needed: choose another name")
     record = folder / ".files.json"
-    former = set(json.loads(record.read_text(encoding="utf-8"))) if record.exists() else set()
+    former = set(read_json(record)) if record.exists() else set()
     place = next(path for path in (folder.absolute(), *folder.absolute().parents) if path.is_dir())
     with tempfile.TemporaryDirectory(dir=place, prefix=".files.") as temporary:
         yield Path(temporary)

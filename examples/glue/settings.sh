@@ -1,5 +1,5 @@
 # Sourced by prepare.sh, train.sh and evaluate.sh, which document the settings.
-PATHS="GLUE_DIR DATA BACKBONE_DIR BACKBONE SAVE_DIR CHECKPOINT RUNS"
+PATHS="GLUE_DIR DATA BACKBONE_DIR BACKBONE SAVE_DIR CHECKPOINT"
 source "$(dirname "${BASH_SOURCE[0]}")/../common.sh"
 
 # What all scripts agree on: data are found again by their task and backbone.

@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
-"""Print the flags of fairseq-train that the backbone and the machine settle, one word a line.
+"""Print the flags of fairseq-train that the backbone and the machine settle.
 
-python flags.py --data DATA --backbone model.pt     # architecture, sizes, and --cpu without a GPU
+    python flags.py --data DATA --backbone model.pt     # architecture, sizes, and --cpu without a GPU
+
+One word a line.
 """
 
 import argparse

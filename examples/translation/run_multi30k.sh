@@ -38,19 +38,17 @@ for file in multi30k/train.en.gz debian_descriptions/en-de.tsv.gz; do
 done
 
 settings_of() { # the settings of system $1, one a line
-    local family="${1%%-*}"
-    case "$family" in
+    case "$1" in
         full) printf '%s\n' ADAPTER=none LR= ;;
-        houlsby) printf '%s\n' ADAPTER=houlsby "LR=${LR:-4e-3}" ;;
-        lora) printf '%s\n' ADAPTER=lora "LR=${LR:-3e-3}" ;;
-        *) fail "SYSTEMS has $1; its first word is full, houlsby or lora" ;;
+        houlsby | houlsby-*) printf '%s\n' ADAPTER=houlsby "LR=${LR:-4e-3}" ;;
+        lora | lora-*) printf '%s\n' ADAPTER=lora "LR=${LR:-3e-3}" ;;
+        *) fail "SYSTEMS has $1; there are full, houlsby and lora, and variants of these two" ;;
     esac
-    case "${1#"$family"}" in
-        "") echo PRUNER=none ;;
-        *) [[ "$family" != full ]] || fail "SYSTEMS has $1; full fine-tuning has no variants" ;;&
-        -sparse0.[0-9]*) printf '%s\n' PRUNER=snip "SPARSITY=${1#*-sparse}" ;;
-        -large-sparse[2-9]) printf '%s\n' PRUNER=snip "LARGE_SPARSE=${1#*-large-sparse}" ;;
-        *) fail "SYSTEMS has $1; after $family comes -sparse0.4 and the like, or -large-sparse4 and the like" ;;
+    case "$1" in
+        full | houlsby | lora) echo PRUNER=none ;;
+        *-large-sparse[2-9]) printf '%s\n' PRUNER=snip "LARGE_SPARSE=${1#*-large-sparse}" ;;
+        *-sparse0.[0-9]*) printf '%s\n' PRUNER=snip "SPARSITY=${1#*-sparse}" ;;
+        *) fail "SYSTEMS has $1; after the family comes -sparse0.4 and the like, or -large-sparse4 and the like" ;;
     esac
 }
 flags_of() { # flags of fairseq-train for system $1: LoRA in every linear map of a layer

@@ -1,7 +1,9 @@
 #!/usr/bin/env python3
-"""Print the flags that the data settle for all of fairseq's commands, task and languages, one word a line.
+"""Print the flags that the data settle for all of fairseq's commands, task and languages.
 
-python task_flags.py --data DATA --source en --target de
+    python task_flags.py --data DATA --source en --target de
+
+One word a line.
 """
 
 import json

@@ -10,7 +10,7 @@ import pytest
 import torch
 from fairseq.utils import convert_padding_direction
 from sparse_adapter.adapters.bottleneck import Bottleneck
-from sparse_adapter.adapters.lora import FEED_FORWARD, PROJECTIONS, LowRank
+from sparse_adapter.adapters.lora import LINEAR_MAPS, LowRank
 from sparse_adapter.adapters.prefix import Prefix
 from sparse_adapter.modules import SparseLinear, is_adapter_key, sparse_weights, split_adapter_key
 from torch import Tensor, nn
@@ -57,7 +57,7 @@ def copy_bottlenecks(ours: nn.Module, peer: nn.Module) -> None:
 
 def lora_map(layer: nn.Module, site: str, name: str) -> nn.Module:
     """The peer's linear map; those of the feed-forward network are the layer's own."""
-    return getattr(layer, FEED_FORWARD[name]) if site == "ffn" else getattr(getattr(layer, site), PROJECTIONS[name])
+    return getattr(layer if site == "ffn" else getattr(layer, site), LINEAR_MAPS[name])
 
 
 def copy_lora(ours: nn.Module, peer: nn.Module) -> None:
@@ -258,7 +258,7 @@ def test_lora_is_that_of_peft(sites, pruned, build_ours, build_peer, peft, input
     ours = build_ours(pruned, adapter="lora", lora_sites=sites)
     peer = build_peer(ours)
     plain = peer_states(peer, inputs)
-    modules = [(PROJECTIONS | FEED_FORWARD)[site] for site in sites.split(",")]
+    modules = [LINEAR_MAPS[site] for site in sites.split(",")]
     peft.inject_adapter_in_model(peft.LoraConfig(r=RANK, lora_alpha=ALPHA, target_modules=modules), peer)
     copy_lora_to_peft(ours, peer)
     states = our_states(ours, inputs)

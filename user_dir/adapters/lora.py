@@ -16,7 +16,8 @@ from .sites import sites
 
 PROJECTIONS = {"q": "q_proj", "k": "k_proj", "v": "v_proj", "out": "out_proj"}  # of an attention
 FEED_FORWARD = {"fc1": "fc1", "fc2": "fc2"}  # of a layer
-KNOWN = ",".join(PROJECTIONS | FEED_FORWARD)
+LINEAR_MAPS = PROJECTIONS | FEED_FORWARD
+KNOWN = ",".join(LINEAR_MAPS)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -36,7 +37,7 @@ class LoraOptions:
         if self.lora_alpha == 0:
             raise UsageError("--lora-alpha 0 switches LoRA off")
         wanted = self.names
-        if not set(wanted) <= set(PROJECTIONS | FEED_FORWARD) or len(set(wanted)) < len(wanted):
+        if not set(wanted) <= set(LINEAR_MAPS) or len(set(wanted)) < len(wanted):
             raise UsageError(f"--lora-sites {self.lora_sites}: name some of {KNOWN}, each once, with commas between")
 
     @property
@@ -137,7 +138,7 @@ def _owner(layer: nn.Module, site: str) -> nn.Module:
 
 
 def _linear(owner: nn.Module, name: str) -> nn.Linear:
-    attribute = (PROJECTIONS | FEED_FORWARD)[name]
+    attribute = LINEAR_MAPS[name]
     linear = getattr(owner, attribute, None)
     if not isinstance(linear, nn.Linear):
         raise UsageError(f"--lora-sites: {type(owner).__name__} has no linear map {attribute}")

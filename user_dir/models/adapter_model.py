@@ -55,8 +55,7 @@ class AdapterModelMixin:
         for module in self.modules():
             if isinstance(module, TrainedAdapters):
                 module.requires_grad_(False)
-        for module in self.modules():
-            if isinstance(module, nn.Linear) and module.bias is None:
+            elif isinstance(module, nn.Linear) and module.bias is None:
                 module.register_forward_pre_hook(_contiguous)
         if checkpoint_activations:
             # A checkpointed layer gets no gradient unless one of its inputs requires one.

@@ -3,7 +3,6 @@ submits. What it does not do is done here: one study at a time in a folder, GPUs
 """
 
 import importlib.util
-import json
 import os
 import signal
 import subprocess
@@ -18,6 +17,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from ..errors import UsageError
+from ..files import read_json
 from .locks import try_lock
 from .plan import Plan, Run, plan_path, preparation_failure, write_plan
 from .processes import end_with_parent
@@ -179,7 +179,7 @@ def find_failure(folder: Path, runs: Mapping[str, Run], name: str, since: float 
     for part, path in ((name, own), (run.data, preparation_failure(folder, run.data))):
         try:
             if path.stat().st_mtime >= since:
-                return Failure(part, json.loads(path.read_text(encoding="utf-8"))["error"], path)
+                return Failure(part, read_json(path)["error"], path)
         except FileNotFoundError:
             continue
     failures = (find_failure(folder, runs, source, since) for source in run.sources if source in runs)

@@ -8,7 +8,6 @@ that was made by hand with the same scripts is taken as it is; its learning curv
 """
 
 import argparse
-import json
 import math
 import os
 import signal
@@ -19,7 +18,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from ..errors import UsageError, one_line_errors
-from ..files import write_json
+from ..files import read_json, write_json
 from .catalogue import EVALUATED
 from .curves import learning_curve
 from .locks import locked, one_gpu
@@ -256,4 +255,4 @@ def _version(package: str) -> str:
 
 
 def _read(path: Path) -> dict:
-    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else {}
+    return read_json(path) if path.exists() else {}

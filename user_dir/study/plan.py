@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from ..errors import UsageError
-from ..files import write_json
+from ..files import read_json, write_json
 
 FOLDER = "plans"
 FUSION = "adapter_fusion"
@@ -94,7 +94,7 @@ def write_plan(folder: Path, plan: Plan) -> Path:
 
 
 def read_plan(path: Path) -> Plan:
-    raw = json.loads(path.read_text(encoding="utf-8"))
+    raw = read_json(path)
     raw["preparations"] = {name: Preparation(**value) for name, value in raw["preparations"].items()}
     raw["runs"] = {name: Run(**_tuples(value)) for name, value in raw["runs"].items()}
     return Plan(**raw)
@@ -141,7 +141,7 @@ def check_run(folder: Path, run: Run) -> None:
 def _check(made: Path, record: Path, part: Run | Preparation) -> None:
     if not record.exists():
         return
-    before, now = json.loads(record.read_text(encoding="utf-8")), settings_of(part)
+    before, now = read_json(record), settings_of(part)
     before.pop("adopted", None)
     if before != now:
         also = "" if made in record.parents else f" and {record}"
@@ -158,7 +158,7 @@ def _check_other_seeds(folder: Path, plan: Plan) -> None:
         made = result.parent
         if made.name in plan.runs:
             continue
-        before = json.loads(result.read_text(encoding="utf-8"))["settings"]
+        before = read_json(result)["settings"]
         run = alike.get((before["task"], before["backbone"], before["system"], before["lr"]))
         difference = "" if run is None else _difference(*map(_without_seed, (before, settings_of(run))))
         if difference:

@@ -11,7 +11,7 @@ import sqlite3
 from pathlib import Path
 
 from ..errors import UsageError
-from ..files import written_at_once
+from ..files import read_json, written_at_once
 from .catalogue import CURVES, KNOWN, METRICS, Known
 from .engine import find_failure
 from .job import score_of
@@ -33,7 +33,7 @@ def collect(folder: Path) -> dict[str, pd.DataFrame]:
         UsageError: there is no study in the folder.
     """
     planned = {name: run for plan in read_plans(folder) for name, run in plan.runs.items()}
-    results = {path.parent.name: _read(path) for path in sorted(folder.glob("runs/*/result.json"))}
+    results = {path.parent.name: read_json(path) for path in sorted(folder.glob("runs/*/result.json"))}
     others = {name: _as_planned(result, planned) for name, result in results.items() if name not in planned}
     rows, points, timings = [], [], []
     for name, run in (planned | others).items():
@@ -89,10 +89,6 @@ def _as_planned(result: dict, planned: dict[str, Run]) -> Run:
         shown = {name: getattr(known, name) for name in ("label", "metric", "curve")} | result.get("shown", {})
     lists = {name: tuple(settings[name]) for name in ("flags", "sources")}
     return Run(**settings | shown | lists, scripts="")
-
-
-def _read(path: Path) -> dict:
-    return json.loads(path.read_text(encoding="utf-8"))
 
 
 def _row(run: Run, found: dict, score: tuple[str | None, float | None], error: str) -> dict:
