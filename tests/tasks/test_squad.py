@@ -59,7 +59,7 @@ def write_data(folder: Path) -> None:
 @pytest.fixture
 def task(tmp_path) -> SparseAdapterSquadTask:
     write_data(tmp_path)
-    config = SquadConfig(data=str(tmp_path), max_positions=32, classification_head_name="span", seed=1)
+    config = SquadConfig(data=str(tmp_path), max_positions=32, classification_head_name="span")
     task = SparseAdapterSquadTask.setup_task(OmegaConf.structured(config))
     for split in ("train", "valid"):
         task.load_dataset(split)
@@ -215,7 +215,7 @@ def mark_answers(model) -> None:
 
 
 def test_missing_data_is_one_line(tmp_path):
-    config = SquadConfig(data=str(tmp_path), classification_head_name="span", seed=1)
+    config = SquadConfig(data=str(tmp_path), classification_head_name="span")
     with pytest.raises(SystemExit, match="error: .*dict.txt is missing; make the data with"):
         SparseAdapterSquadTask.setup_task(OmegaConf.structured(config))
     write_data(tmp_path)
