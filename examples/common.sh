@@ -1,11 +1,7 @@
-# Sourced by the settings.sh of each example, which first lists its settings that are paths in PATHS. Prints the
-# header of the calling script for --help, makes the paths given relative to the caller's folder absolute, goes to
-# the root of the repository, and puts the environment in $VENV (default: the active one, or .venv) on the PATH.
-
-if [[ "${1:-}" == "--help" || "${1:-}" == "-h" ]]; then
-    awk 'NR > 1 && !/^#/ { exit } NR > 1 { sub(/^# ?/, ""); print }' "$0"
-    exit 0
-fi
+# Sourced by the settings.sh of each example, which first lists its settings that are paths in PATHS. Answers --help,
+# makes the paths given relative to the caller's folder absolute, goes to the root of the repository, and puts the
+# environment in $VENV (default: the active one, or .venv) on the PATH.
+source "$(dirname "${BASH_SOURCE[0]}")/../scripts/help.sh"
 
 fail() {
     echo "error: $*" >&2

@@ -30,8 +30,8 @@ from tqdm import tqdm
 # The dependency closure of this project: every installation has these, whatever else it has.
 PACKAGES = (
     "absl", "fairseq", "fsspec", "hydra", "jinja2", "joblib", "mpmath", "networkx", "nltk", "numpy",
-    "omegaconf", "packaging", "pip", "pygments", "sacrebleu", "scipy", "sentencepiece", "setuptools",
-    "sklearn", "sympy", "torch", "torchaudio", "torchgen", "tqdm", "yaml",
+    "omegaconf", "packaging", "pip", "sacrebleu", "scipy", "sentencepiece", "setuptools", "sklearn",
+    "sympy", "torch", "torchaudio", "torchgen", "tqdm", "yaml",
 )  # fmt: skip
 SKIPPED_FOLDERS = {"test", "tests", "testing", "idlelib", "site-packages", "__pycache__", "_vendor"}
 DOCUMENT_WORDS = (20, 400)

@@ -9,6 +9,7 @@
 #   bash scripts/test.sh                # everything but the slow tests
 #   bash scripts/test.sh -m slow        # the slow tests
 set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/help.sh"
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/install.sh "[test,study]"
 # The public implementations that the parity tests compare with; without them these tests are skipped.

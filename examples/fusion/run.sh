@@ -3,7 +3,8 @@
 # all of them, trained on one. Finished parts are skipped, so a relaunch goes on where the last one stopped.
 #
 #   DATASETS   folders written by examples/summarization/prepare.sh, in one dictionary
-#              (default: data-bin/xsum data-bin/quickstart/data)
+#              (default: data-bin/xsum data-bin/quickstart/data; as all
+#              paths here, relative to the repository)
 #   TARGET     the data set to fuse for (default: the first)
 #   OUT        folder of the runs (default: checkpoints/fusion)
 #   PRUNER, SPARSITY   of the adapters and of the fusion's matrices (default: snip, 0.4)

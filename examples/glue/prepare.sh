@@ -17,7 +17,7 @@
 # and label, each with train and valid (of MNLI, valid is matched and valid1 mismatched), and prepare.json: the
 # settings, and how many examples there are and were cut.
 #
-#   TASK=rte GLUE_DIR=../shared/data/glue bash examples/glue/prepare.sh
+#   TASK=rte GLUE_DIR=/path/to/glue bash examples/glue/prepare.sh
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/settings.sh"
 data_settings

@@ -21,7 +21,7 @@
 #   MAX_TOKENS     and their tokens, padding included (default: 4096)
 #   SEED           of initialisation, pruning and data order (default: 1)
 #   WHOLE          1: checkpoints hold the backbone too (default: 0, what is trained alone)
-#   SAVE_DIR       (default: checkpoints/glue/DATA's name/ADAPTER-PRUNER-SPARSITY-SEED)
+#   SAVE_DIR       (default: checkpoints/glue/DATA's name/houlsby64-snip0.4-seed1 and the like)
 #   VENV           Python environment (default: the active one, or .venv)
 #
 # The learning rate rises over the first 6 % of the updates and then falls linearly to 0; the last checkpoint is

@@ -1,10 +1,10 @@
 #!/usr/bin/env python3
 """Collect the English pretraining text of ``bart_mini``: one document per line, train and valid.
 
-Only training splits are read, so that no example anyone evaluates on has been seen: docstrings of
-training modules, Debian package descriptions (split ``train``), SQuAD training contexts, XSum ``train``
-and ``extra``. One line in a hundred is set apart to watch the pretraining loss. Most documents are short;
-a quarter of them is joined into lines of up to MAX_WORDS words, so that all positions are trained.
+Docstrings of training modules, Debian package descriptions (split ``train``), SQuAD training contexts, XSum ``train``
+and ``extra``, whose split is unknown; examples of XSum's valid and test files in --data are left out. One line in a
+hundred is set apart to watch the pretraining loss. Most documents are short; a quarter of them is joined into lines of
+up to MAX_WORDS words, so that all positions are trained.
 """
 
 import argparse

@@ -19,7 +19,7 @@
 #   MAX_TOKENS     tokens of a batch on one device, padding included (default: 4096)
 #   SEED           of initialisation, pruning and data order (default: 1)
 #   WHOLE          1: checkpoints hold the backbone too (default: 0, what is trained alone)
-#   SAVE_DIR       (default: checkpoints/squad/DATA's name/ADAPTER-PRUNER-SPARSITY-SEED)
+#   SAVE_DIR       (default: checkpoints/squad/DATA's name/houlsby256-snip0.4-seed1 and the like)
 #   VENV           Python environment (default: the active one, or .venv)
 #
 # The learning rate rises over the first tenth of the updates and then falls linearly to 0; the last checkpoint is

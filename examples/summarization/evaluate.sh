@@ -2,8 +2,8 @@
 # Generate summaries with beam search and score them with ROUGE.
 #
 #   DATA             folder written by prepare.sh (default: data-bin/xsum)
-#   SAVE_DIR         folder of the run (default: as in train.sh, from DATA, ARCH, ADAPTER, BOTTLENECK, PRUNER,
-#                    SPARSITY and SEED)
+#   SAVE_DIR         folder of the run (default: as in train.sh, from DATA, ARCH, ADAPTER, BOTTLENECK, LORA_RANK,
+#                    PREFIX_LENGTH, PRUNER, SPARSITY, LARGE_SPARSE and SEED)
 #   CHECKPOINT       what to evaluate: a trained checkpoint, or a plain backbone for the frozen baseline
 #                    (default: SAVE_DIR/checkpoint_best.pt)
 #   SUBSET           test or valid (default: test)

@@ -19,7 +19,7 @@
 # settings, and how many examples there are and were cut. Documents and summaries are one line each: runs
 # of white space become one space.
 #
-#   RAW=../shared/data/xsum DATA=data-bin/xsum bash examples/summarization/prepare.sh
+#   RAW=/path/to/xsum DATA=data-bin/xsum bash examples/summarization/prepare.sh
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/settings.sh"
 

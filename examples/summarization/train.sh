@@ -13,7 +13,8 @@
 #   LORA_RANK, PREFIX_LENGTH  of these families (default: 8, 30)
 #   PRUNE_BATCHES  training batches that snip and grasp score on (default: 16)
 #   SEED           of initialisation, pruning and data order (default: 1)
-#   SAVE_DIR       (default: checkpoints/summarization/DATA's name/ARCH-ADAPTER-PRUNER-SPARSITY-SEED)
+#   SAVE_DIR       (default: checkpoints/summarization/DATA's name/bart_mini-houlsby64-snip0.4-seed1
+#                  and the like)
 #   VENV           Python environment (default: the active one, or .venv)
 #
 # and, by size of the model, base and large (the paper's set-up) and mini:

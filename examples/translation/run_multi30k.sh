@@ -3,7 +3,7 @@
 # Prepares both domains, pretrains the backbone, trains each system on the new domain, translates the test sets of both
 # domains with it, and prints a table. A relaunch goes on where it was stopped: what has scores is not repeated.
 #
-#   SPARSE_ADAPTER_DATA   folder with multi30k and debian_descriptions (default: ../shared/data)
+#   SPARSE_ADAPTER_DATA   folder with multi30k and debian_descriptions (required)
 #   WORK           folder of everything that is written (default: data-bin/translation)
 #   SYSTEMS        of full, houlsby, houlsby-sparse0.4, houlsby-large-sparse4, lora, lora-sparse0.8 and the like: a
 #                  family, and with it a sparsity or k of Large-Sparse (default: lora-sparse0.4)
@@ -12,6 +12,8 @@
 #   LR             peak learning rate of the adapters (default: houlsby 4e-3, lora 3e-3); the backbone and full have
 #                  those of the scripts
 #   SEED           (default: 1)
+#   MAX_TOKENS, VOCAB, MAX_LENGTH, DIM, LAYERS   as in prepare.sh, pretrain.sh and train.sh (default: 2048, 4000, 100,
+#                  256, 3)
 #   QUICK          1: a small model on 3000 pairs, which shows that everything works and nothing else (default: 0)
 #   VENV           Python environment (default: the active one, or .venv)
 #
@@ -22,7 +24,6 @@
 set -euo pipefail
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 source "$here/settings.sh"
-SPARSE_ADAPTER_DATA="${SPARSE_ADAPTER_DATA:-../shared/data}"
 WORK="${WORK:-$PWD/data-bin/translation}"
 export SEED="${SEED:-1}" BOTTLENECK="${BOTTLENECK:-256}" LORA_RANK="${LORA_RANK:-64}"
 export MAX_TOKENS="${MAX_TOKENS:-2048}"
@@ -33,6 +34,7 @@ if [[ "${QUICK:-0}" == 1 ]]; then
     WORK="$WORK/quick" VOCAB=2000 DIM=128 LAYERS=2 PRETRAIN_EPOCHS="${PRETRAIN_EPOCHS:-2}" EPOCHS="${EPOCHS:-1}"
     limit=(--limit 3000 --limit-test 200)
 fi
+[[ -n "${SPARSE_ADAPTER_DATA:-}" ]] || fail "set SPARSE_ADAPTER_DATA to the folder with multi30k and debian_descriptions"
 for file in multi30k/train.en.gz debian_descriptions/en-de.tsv.gz; do
     [[ -f "$SPARSE_ADAPTER_DATA/$file" ]] || fail "SPARSE_ADAPTER_DATA $SPARSE_ADAPTER_DATA: $file is missing"
 done

@@ -1,5 +1,5 @@
 # Sourced by the scripts of this folder, which document the settings.
-PATHS="RAW DATA BACKBONE_DIR BACKBONE SAVE_DIR CHECKPOINT WORK MULTI30K DEBIAN"
+PATHS="RAW DATA BACKBONE_DIR BACKBONE SAVE_DIR CHECKPOINT WORK SPARSE_ADAPTER_DATA"
 source "$(dirname "${BASH_SOURCE[0]}")/../common.sh"
 
 # What all scripts agree on: data are found again by their languages.

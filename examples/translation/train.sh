@@ -4,7 +4,7 @@
 #
 #   SRC, TGT       languages (default: en, de)
 #   DATA           folder written by prepare.sh with BACKBONE_DIR (default: data-bin/translation/SRC-TGT)
-#   BACKBONE       pretrained fairseq checkpoint, Transformer or mBART, whose architecture and sizes are read from it
+#   BACKBONE       pretrained fairseq checkpoint, Transformer, BART or mBART, whose architecture and sizes are read from it
 #                  (required)
 #   ADAPTER        adapter family, or none for full fine-tuning (default: houlsby)
 #   BOTTLENECK     adapter dimension (default: 64)
@@ -23,7 +23,7 @@
 #   KEEP_EPOCHS    checkpoints of the last epochs to keep for averaging (default: 0)
 #   SEED           of initialisation, pruning and data order (default: 1)
 #   WHOLE          1: checkpoints hold the backbone too (default: 0, what is trained alone)
-#   SAVE_DIR       (default: checkpoints/translation/DATA's name/ADAPTER-PRUNER-SPARSITY-SEED)
+#   SAVE_DIR       (default: checkpoints/translation/DATA's name/houlsby64-snip0.4-seed1 and the like)
 #   VENV           Python environment (default: the active one, or .venv)
 #
 # The learning rate rises over the first tenth of the updates and then falls linearly to 0. Arguments are passed on

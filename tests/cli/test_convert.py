@@ -293,8 +293,10 @@ def test_damaged_and_dangerous_folders(make_folder, tmp_path):
 
 
 def test_only_a_converted_folder_is_replaced(make_folder, tmp_path):
-    folder, out = make_folder("roberta", "RobertaForMaskedLM").path, tmp_path / "ours"
+    folder, out = make_folder("bert", "BertModel").path, tmp_path / "ours"
+    (folder / "tokenizer_config.json").write_text('{"do_lower_case": true}')
     convert(folder, out)
+    assert (out / "tokenizer_config.json").exists()
     assert "--force" in refusal(folder, out)
     (out / "dict.txt").write_text("old")
     convert(folder, out, "--force")

@@ -44,6 +44,14 @@ def test_blocks_are_crossed_and_runs_are_not_repeated(tmp_path):
     ]
 
 
+def test_data_are_prepared_for_the_task_that_is_trained(tmp_path):
+    plan = plan_with(tmp_path, {"family": "none"}, env={"TASK": "sst-2", "SRC": "en", "MAX_EPOCH": 1})
+    (preparation,), (run,) = plan.preparations.values(), plan.runs.values()
+    for settings in (preparation.env, run.env):
+        assert (settings["TASK"], settings["SRC"]) == ("sst-2", "en")
+    assert "MAX_EPOCH" not in preparation.env
+
+
 def test_settings_of_the_scripts(tmp_path):
     plan = plan_with(
         tmp_path,

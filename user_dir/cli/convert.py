@@ -18,8 +18,8 @@ from .merge import merge_lora_
 
 # All that a conversion ever writes. A folder with anything else in it is somebody's and is not replaced.
 FILES = {
-    *("model.pt", "dict.txt", "vocab.txt", "encoder.json", "vocab.bpe", "sentencepiece.bpe.model"),
-    *("config.json", "model.safetensors", "vocab.json", "merges.txt"),
+    *("model.pt", "dict.txt", "vocab.txt", "tokenizer_config.json", "encoder.json", "vocab.bpe"),
+    *("sentencepiece.bpe.model", "config.json", "model.safetensors", "vocab.json", "merges.txt"),
 }
 
 

@@ -41,7 +41,7 @@ def check_engine() -> None:
     UsageError: Snakemake is not installed.
     """
     if importlib.util.find_spec("snakemake") is None:
-        raise UsageError("sparse-adapter study needs Snakemake: pip install snakemake pandas")
+        raise UsageError("sparse-adapter study needs Snakemake: pip install snakemake pandas matplotlib jinja2")
 
 
 def missing(folder: Path, plan: Plan) -> list[str]:

@@ -8,7 +8,7 @@ from .config import AXES, Backbone, Study, Task
 from .plan import FUSION, Plan, Preparation, Run
 
 FUSED = "pfeiffer"
-SHARED = ("BPE", "SRC", "TGT", "LANGS")  # settings that preparation and training have to agree on
+SHARED = ("TASK", "BPE", "SRC", "TGT", "LANGS")  # settings that preparation and training have to agree on
 
 
 def make_plan(study: Study) -> Plan:

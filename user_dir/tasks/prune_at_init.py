@@ -53,7 +53,7 @@ class PruneAtInitConfig(FairseqDataclass):
         default=16,
         metadata={
             "help": "training batches that snip and grasp score on, over all processes; a batch costs about one "
-            "training step for snip and three for grasp"
+            "training step for snip and four for grasp"
         },
     )
     prune_seed: Optional[int] = field(
