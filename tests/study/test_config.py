@@ -68,7 +68,7 @@ def test_a_file_that_is_not_there_or_no_yaml(tmp_path):
 @pytest.mark.parametrize(
     "name, runs",
     [("table1", 4 * 5 * 7), ("table2", 6 * 3 * 6), ("table3", 4 * 5 * 5), ("table4", 4 * 5 * 8), ("figure2", 4 * 5 * 5),
-     ("figure4", 4 * 5 * 4), ("minilm", 4 * 3 * 3)],
+     ("figure4", 4 * 5 * 4), ("minilm", 4 * 3 * 3), ("minilm-squad", 3 * 6)],
 )  # fmt: skip
 def test_ready_configs(tmp_path, name, runs):
     assert len(plan_of(name, tmp_path).runs) == runs
@@ -76,7 +76,7 @@ def test_ready_configs(tmp_path, name, runs):
 
 def test_every_ready_config_is_tested():
     ready = {path.stem for path in CONFIGS.glob("*.yaml")}
-    assert ready == {"table1", "table2", "table3", "table4", "figure2", "figure4", "minilm"}
+    assert ready == {"table1", "table2", "table3", "table4", "figure2", "figure4", "minilm", "minilm-squad"}
 
 
 def test_own_data_and_backbone_are_two_lines_of_table1(tmp_path):
