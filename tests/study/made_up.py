@@ -79,6 +79,8 @@ def places_of_table2(root: Path) -> list[str]:
 
 def plan_of(config: str, root: Path) -> Plan:
     overrides = places_of_table2(root) if config == "table2" else places(root)
+    if config == "minilm-squad":
+        overrides.append(f"data={root / 'squad'}")
     return make_plan(read_config(CONFIGS / f"{config}.yaml", overrides))
 
 
