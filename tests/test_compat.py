@@ -5,8 +5,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from fairseq import utils
 from fairseq.data import TokenBlockDataset, data_utils
 from fairseq.file_io import PathManager
+from fairseq.modules import layer_norm
 from sparse_adapter import compat
 
 
@@ -50,6 +52,30 @@ def test_applying_twice_changes_nothing():
     before = data_utils.batch_by_size, PathManager.copy
     compat.apply()
     assert (data_utils.batch_by_size, PathManager.copy) == before
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["0.1", "-1", "1e-4", "[1, 2]", "0.1,0.2", "{'a': None}", "'b'", "True", "[(512, 3)] * 2 + [(768, 3)]", " 3 "],
+)
+def test_plain_values_are_what_eval_makes_of_them(text):
+    assert utils.eval_str_dict(text) == eval(text.strip()) == compat.plain_value(text)
+
+
+@pytest.mark.parametrize("text", ["print(1)", "[].__class__", "2 - x", "(", "[i for i in 'ab']", "1 +", "f'{1}'"])
+def test_anything_else_is_not_run(text):
+    for read in (utils.eval_str_dict, utils.eval_str_list, utils.eval_bool):
+        with pytest.raises(SystemExit, match="is not run"):
+            read(text)
+    assert utils.eval_bool(None) is False and utils.eval_bool(7, default=True) is True
+
+
+def test_no_layer_norm_is_that_of_apex(monkeypatch):
+    monkeypatch.setattr(layer_norm, "has_fused_layernorm", True)
+    monkeypatch.setattr(layer_norm, "FusedLayerNorm", torch.nn.Identity, raising=False)
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    compat.apply()
+    assert type(layer_norm.LayerNorm(4)) is torch.nn.LayerNorm
 
 
 def test_token_blocks_work_on_numpy_2():

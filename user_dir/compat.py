@@ -1,10 +1,14 @@
 """What fairseq 0.12.3 needs to run right on today's NumPy and PyTorch. Only this file touches others' modules."""
 
+import ast
 import functools
+import sys
 import types
 from collections.abc import Callable
 
 import numpy as np
+
+from .errors import UsageError, one_line_errors
 
 
 def apply() -> None:
@@ -12,6 +16,7 @@ def apply() -> None:
     from fairseq import checkpoint_utils
     from fairseq.data import data_utils
     from fairseq.file_io import PathManager
+    from fairseq.modules import layer_norm
 
     from .checkpoint.adapter_file import also_reads_adapter_files
     from .checkpoint.loading import allow_fairseq_globals, explain_failures
@@ -36,6 +41,41 @@ def apply() -> None:
     # checkpoint_last.pt in place: a run that is killed meanwhile leaves half a file and cannot be resumed.
     if not hasattr(PathManager.copy, "__wrapped__"):
         PathManager.copy = staticmethod(copy_at_once(PathManager.copy))
+
+    # fairseq 0.12.3 calls eval() on arguments of models and criterions, which come out of a checkpoint, so that a file
+    # could run anything in spite of safe loading. In its modules, the name now stands for a function that runs nothing.
+    for name, module in list(sys.modules.items()):
+        if name == "fairseq.utils" or name.startswith(("fairseq.models.", "fairseq.criterions.")):
+            module.eval = plain_value
+
+    # Where apex is installed, fairseq 0.12.3 takes its LayerNorm on GPUs: another class, whose epsilon BERT's models
+    # would not set, and without a second derivative, which GraSP needs. torch's own is as fast by now.
+    layer_norm.has_fused_layernorm = False
+
+
+def plain_value(text: str) -> object:
+    """What ``eval`` makes of numbers, strings, lists, dicts and the like, and of their sums and products.
+
+    Raises:
+        SystemExit: the text says anything else. TypeError: it is no text, as with ``eval``.
+    """
+    if not isinstance(text, str):
+        raise TypeError(f"{text!r} is no text")
+
+    def value(node: ast.expr) -> object:
+        match node:
+            case ast.BinOp(op=ast.Add()):
+                return value(node.left) + value(node.right)
+            case ast.BinOp(op=ast.Mult()):
+                return value(node.left) * value(node.right)
+            case _:
+                return ast.literal_eval(node)
+
+    with one_line_errors():
+        try:
+            return value(ast.parse(text.strip(), mode="eval").body)
+        except (SyntaxError, TypeError, ValueError) as error:
+            raise UsageError(f"{text!r}, in a model's arguments, is no plain value and is not run") from error
 
 
 def keep_last_batch(batch_by_size: Callable[..., list]) -> Callable[..., list]:

@@ -62,7 +62,10 @@ def test_info_says_what_the_file_holds(checkpoints, tmp_path):
     assert "3,072 of 5,120 weights (sparsity 0.4000)" in out
     assert "decoder.layers.1" in out and "houlsby encoder_attn" in out
     assert plot.read_bytes().startswith(b"\x89PNG")
-    assert json.loads(report.read_text())["matrix_total"]["kept"] == 3072
+    trained = json.loads((checkpoints["houlsby"].parent / "sparsity.json").read_text())
+    told = json.loads(report.read_text())
+    assert told["matrix_total"]["kept"] == 3072
+    assert told == {key: trained[key] for key in told}
 
 
 def test_an_adapter_file_decodes_like_its_checkpoint(project, checkpoints, tmp_path):
@@ -81,8 +84,49 @@ def test_an_adapter_file_decodes_like_its_checkpoint(project, checkpoints, tmp_p
 def test_training_goes_on_from_an_adapter_file(project, checkpoints, tmp_path):
     file = tmp_path / "adapter.safetensors"
     succeed(cli("extract", checkpoints["houlsby"], file))
-    out = succeed(project.train(tmp_path / "run", *SPARSE, "--finetune-from-model", str(file), "--max-update", "1"))
+    start = [*SPARSE, "--adapter-only-checkpoints", "--finetune-from-model", str(file)]
+    out = succeed(project.train(tmp_path / "run", *start, "--max-update", "1"))
     assert "not pruned again" in out
+    succeed(project.train(tmp_path / "run", *start, "--max-update", "2"))
+    state = load_checkpoint_to_cpu(str(tmp_path / "run" / "checkpoint_last.pt"))
+    assert state["optimizer_history"][-1]["num_updates"] == 2
+    assert state["cfg"].model.backbone == str(project.backbone)
+
+
+def test_training_goes_on_from_the_adapter_file_of_another_machine(project, checkpoints, tmp_path):
+    file = tmp_path / "adapter.safetensors"
+    succeed(cli("extract", checkpoints["houlsby"], file))
+    sidecar = file.with_suffix(".json")
+    config = json.loads(sidecar.read_text())
+    config["model"]["backbone"] = "/their/machine/model.pt"
+    sidecar.write_text(json.dumps(config))
+    start = [*SPARSE, "--finetune-from-model", str(file), "--max-update", "1"]
+    assert "name it with --backbone" in error_line(project.train(tmp_path / "refused", *start))
+    succeed(project.train(tmp_path / "run", *start, "--backbone", str(project.backbone)))
+    state = load_checkpoint_to_cpu(str(tmp_path / "run" / "checkpoint_last.pt"))
+    assert state["cfg"].model.backbone == str(project.backbone)
+
+
+def test_adapters_trained_in_half_precision_know_their_backbone(project, tmp_path):
+    succeed(project.train(tmp_path / "run", *SPARSE, "--memory-efficient-fp16", "--max-update", "2"))
+    checkpoint, file = tmp_path / "run" / "checkpoint_last.pt", tmp_path / "adapter.safetensors"
+    rounded, exact = (load_checkpoint_to_cpu(str(path))["model"] for path in (checkpoint, project.backbone))
+    assert not torch.equal(rounded["encoder.layers.0.fc1.weight"], exact["encoder.layers.0.fc1.weight"])
+    succeed(cli("extract", checkpoint, file))
+    assert len(hypotheses(project.generate(file, *ALL))) == 20
+    for trained in (checkpoint, file):
+        assert "the backbone fits" in succeed(cli("check", trained, "--backbone", project.backbone))
+
+
+def test_nothing_in_a_shared_file_is_run(checkpoints, tmp_path):
+    file, marker = tmp_path / "adapter.safetensors", tmp_path / "ran"
+    succeed(cli("extract", checkpoints["houlsby"], file))
+    sidecar = file.with_suffix(".json")
+    config = json.loads(sidecar.read_text())
+    config["model"]["encoder_xformers_att_config"] = f"open({str(marker)!r}, 'w')"
+    sidecar.write_text(json.dumps(config))
+    assert "is not run" in error_line(cli("info", file))
+    assert not marker.exists()
 
 
 def test_half_precision_and_whole_checkpoints(checkpoints, tmp_path):

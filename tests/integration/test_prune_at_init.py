@@ -151,6 +151,10 @@ REFUSED = {
     "backbone of another depth": (("--decoder-layers", "3"), "layers"),
     "nothing to train": (("--adapter", "none", "--freeze-backbone"), "nothing to train"),
     "EMA of a model without": (("--store-ema",), "--store-ema"),
+    "criterion without a dataclass": (
+        (*SPARSE, "--criterion", "composite_loss", "--underlying-criterion", "cross_entropy"),
+        "--criterion composite_loss",
+    ),
     "quantisation noise": (("--quant-noise-pq", "0.1"), "noise"),
 }
 

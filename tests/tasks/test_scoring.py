@@ -4,6 +4,8 @@ import random
 
 import numpy as np
 import torch
+from fairseq.distributed import utils as distributed_utils
+from sparse_adapter.tasks import scoring
 from sparse_adapter.tasks.scoring import untouched
 from torch import nn
 
@@ -41,6 +43,23 @@ def test_checkpointed_layers_are_scored_plain_and_checkpointed_again():
         assert layer.forward == plain
         torch.autograd.grad(layer(torch.ones(1, 3)).sum(), layer.weight)
     assert layer.forward is checkpointed
+
+
+def test_masks_are_broadcast_by_the_backend_s_device(monkeypatch):
+    """NCCL knows no tensors of the CPU, where the model still is unless the pruner needs data."""
+    sent = []
+    monkeypatch.setattr(scoring, "_rank_and_world", lambda: (0, 2))
+    monkeypatch.setattr(distributed_utils, "get_data_parallel_group", lambda: "group")
+    monkeypatch.setattr(torch.distributed, "get_backend", lambda group: "nccl")
+    monkeypatch.setattr(distributed_utils, "get_rank", lambda group: 0)
+    monkeypatch.setattr(distributed_utils, "_broadcast_object_slow", lambda obj, rank, group, device: obj)
+    monkeypatch.setattr(distributed_utils, "broadcast", lambda tensor, src, group: sent.append(tensor.device.type))
+    to = torch.Tensor.to
+    monkeypatch.setattr(torch.Tensor, "to", lambda self, *a: to(self, "meta") if "cuda" in str(a) else to(self, *a))
+    masks = {"a": torch.tensor([[True, False]]), "b": torch.tensor([True, True, False])}
+    received = scoring.broadcast_masks(masks)
+    assert sent == ["meta"]  # which stands for the GPU
+    assert all(torch.equal(received[name], mask) for name, mask in masks.items())
 
 
 def test_masks_do_not_depend_on_the_precision_of_training():

@@ -43,7 +43,7 @@ class AdapterOptions:
     adapter_only_checkpoints: bool = option(
         False, "checkpoints hold only what is trained, and the path and fingerprint of the backbone"
     )
-    backbone: str = option("", "file of the backbone; override it where the file was moved", flag=False)
+    backbone: str = option("", "file of the backbone, where adapters to start from name one that is not there")
     backbone_fingerprint: str = option("", "SHA-256 of the backbone's weights", flag=False)
     backbone_vocabulary: str = option("", "sizes of the source and target dictionaries in training", flag=False)
 

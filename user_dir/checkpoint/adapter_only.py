@@ -12,7 +12,10 @@ from ..modules import is_adapter_key
 from .start import read_state
 from .upgrade import has_adapters
 
-OVERRIDE = "--model-overrides \"{'backbone': '/path/to/model.pt'}\""
+NAME_IT = (
+    "name it with --backbone (fairseq-train, sparse-adapter) or "
+    "--model-overrides \"{'backbone': '/path/to/model.pt'}\" (fairseq's other commands)"
+)
 
 
 def is_backbone_key(model: nn.Module, key: str) -> bool:
@@ -35,6 +38,22 @@ def backbone_fingerprint(model: nn.Module, state_dict: Mapping[str, Tensor] | No
                 digest.update(f"{key} {tuple(value.shape)}\n".encode())
                 digest.update(value.cpu().to(torch.float32).contiguous().numpy())
     return digest.hexdigest()
+
+
+def fingerprint_of(model: nn.Module, state: dict) -> str:
+    """The fingerprint of the backbone that the adapters of a checkpoint were trained on; empty if that is unknown.
+
+    A whole checkpoint holds that backbone, whatever it recorded. But training with --fp16 or --bf16 rounds the frozen
+    weights, too (fairseq's Trainer), after their fingerprint was recorded.
+    """
+    recorded = getattr(state["cfg"].model, "backbone_fingerprint", "")
+    is_whole = any(is_backbone_key(model, key) for key in state["model"])
+    return backbone_fingerprint(model, state["model"]) if is_whole and not (recorded and _rounded(state)) else recorded
+
+
+def _rounded(state: dict) -> bool:
+    common = state["cfg"].get("common") or {}
+    return any(common.get(name) for name in ("fp16", "memory_efficient_fp16", "bf16", "memory_efficient_bf16"))
 
 
 def keep_trained_only(model: nn.Module, state_dict: dict, prefix: str, _metadata: object) -> None:
@@ -61,12 +80,12 @@ def fill_in_backbone(model: nn.Module, state_dict: dict) -> bool:
         return False
     path = getattr(model.adapter_args, "backbone", "")
     if not path:
-        raise UsageError(f"the checkpoint holds adapters only and does not say on which backbone: use {OVERRIDE}")
+        raise UsageError(f"the checkpoint holds adapters only and does not say on which backbone: {NAME_IT}")
     if not os.path.isfile(path):
-        raise UsageError(f"the adapters' backbone {path} is not there: say where it is with {OVERRIDE}")
+        raise UsageError(f"the adapters' backbone {path} is not there: {NAME_IT}")
     backbone = read_state(path)["model"]
     if has_adapters(backbone):
-        raise UsageError(f"{path} holds adapters and is no plain backbone: name that with {OVERRIDE}")
+        raise UsageError(f"{path} holds adapters and is no plain backbone: {NAME_IT}")
     state_dict.update({key: value for key, value in backbone.items() if key not in state_dict})
     return True
 
@@ -82,7 +101,7 @@ def check_fingerprint(model: nn.Module, state_dict: Mapping[str, Tensor]) -> Non
     if wanted and found != wanted:
         raise UsageError(
             f"{model.adapter_args.backbone} is not the backbone that these adapters were trained on: its fingerprint "
-            f"is {found[:16]} and the adapters want {wanted[:16]}; name the right one with {OVERRIDE}"
+            f"is {found[:16]} and the adapters want {wanted[:16]}; {NAME_IT}"
         )
 
 

@@ -66,11 +66,8 @@ def rebuild(state: dict) -> nn.Module:
     """
     args = model_arguments(state)
     weights = dict(state["model"])
-    if any(key.endswith("embed_tokens.weight") for key in weights):
-        sizes = _dictionary_sizes(weights)
-    elif getattr(args, "backbone_vocabulary", ""):
-        sizes = [int(size) for size in args.backbone_vocabulary.split()]
-    else:
+    sizes = dictionary_sizes(args, weights)
+    if sizes is None:
         raise UsageError("the checkpoint holds adapters only and does not say how large its dictionaries are")
     model = build_model(args, *sizes)
     model.load_state_dict(weights, strict=True, model_cfg=args)
@@ -79,7 +76,8 @@ def rebuild(state: dict) -> nn.Module:
 
 def rebuild_adapters(state: dict) -> nn.Module:
     """The model of a checkpoint with the weights of its adapters; those of the backbone are random."""
-    model = build_model(model_arguments(state))
+    args = model_arguments(state)
+    model = build_model(args, *(dictionary_sizes(args, state["model"]) or ()))
     weights = {key: value for key, value in state["model"].items() if is_adapter_key(key)}
     if not weights:
         raise UsageError("the checkpoint holds no adapters")
@@ -95,7 +93,12 @@ def rebuild_adapters(state: dict) -> nn.Module:
     return model
 
 
-def _dictionary_sizes(weights: dict) -> tuple[int, int]:
+def dictionary_sizes(args: Namespace, weights: dict) -> tuple[int, int] | None:
+    """Of the source and of the target; None if neither the weights nor the arguments of a model say it."""
+    if not any(key.endswith("embed_tokens.weight") for key in weights):
+        source, _, target = getattr(args, "backbone_vocabulary", "").partition(" ")
+        return (int(source), int(target)) if source else None
+
     def size(*stacks: str) -> int:
         for stack in stacks:
             for key, value in weights.items():

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from ..checkpoint.adapter_only import backbone_fingerprint
+from ..checkpoint.adapter_only import backbone_fingerprint, fingerprint_of
 from ..checkpoint.rebuild import rebuild
 from ..checkpoint.start import check_fits, read_state
 from ..checkpoint.upgrade import has_adapters
@@ -36,7 +36,7 @@ def run(args: Namespace) -> None:
         backbone = read_state(str(args.backbone))["model"]
         check_fits(model, backbone, str(args.backbone))
         model.upgrade_state_dict_named(backbone, "")
-        if backbone_fingerprint(model, backbone) != found:
+        if backbone_fingerprint(model, backbone) != (fingerprint_of(model, state) or found):
             raise UsageError(f"{args.backbone} is not the backbone that {args.file} was trained on")
     weights = prunable_weights(model).values()
     kept, total = sum(w.kept for w in weights), sum(w.total for w in weights)

@@ -14,7 +14,7 @@ from torch import nn
 
 from ..adapters.prefix import Prefix
 from ..checkpoint.adapter_file import SUFFIX, write_adapter_file
-from ..checkpoint.adapter_only import backbone_fingerprint, is_backbone_key
+from ..checkpoint.adapter_only import fingerprint_of, is_backbone_key
 from ..checkpoint.rebuild import model_arguments, own_arguments, rebuild_adapters
 from ..errors import UsageError
 from ..modules import is_adapter_key
@@ -36,9 +36,7 @@ def run(args: Namespace) -> None:
     state = read_file(args.file)
     model_args = model_arguments(state)
     model = rebuild_adapters(state)
-    # Of a whole checkpoint, the fingerprint is that of the weights it holds, whatever it recorded.
-    if any(is_backbone_key(model, key) for key in state["model"]):
-        model_args.backbone_fingerprint = backbone_fingerprint(model, state["model"])
+    model_args.backbone_fingerprint = fingerprint_of(model, state)
     drop_mlps_(model, model_args)
     model_args.adapter_only_checkpoints = False
     tensors = {key: value for key, value in model.state_dict().items() if is_adapter_key(key)}
@@ -56,7 +54,7 @@ def run(args: Namespace) -> None:
     kibibytes = args.out.stat().st_size / 1024
     print(f"{args.out}: {sum(t.numel() for t in tensors.values()):,} numbers, {kibibytes:,.1f} KiB")
     if not model_args.backbone:
-        print("note: the checkpoint does not say where its backbone is; users name it with --model-overrides")
+        print("note: the checkpoint does not say where its backbone is; users name it, see README.md")
 
 
 def drop_mlps_(model: nn.Module, args: Namespace) -> None:

@@ -11,9 +11,11 @@ from pathlib import Path
 from tabulate import tabulate
 
 from ..adapters.sites import SITES
-from ..checkpoint.rebuild import model_arguments, rebuild_adapters
+from ..checkpoint.adapter_only import is_backbone_key
+from ..checkpoint.rebuild import dictionary_sizes, model_arguments, rebuild_adapters
 from ..errors import UsageError
 from ..files import write_json, written_at_once
+from ..modules import is_adapter_key
 from ..pruning import sparsity_report
 from .arguments import FILE_HELP, read_file
 
@@ -27,7 +29,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> None:
     state = read_file(args.file)
     model_args = model_arguments(state)
-    report = sparsity_report(rebuild_adapters(state), model_args.large_sparse)
+    report = read_report(state, model_args)
     print(format_info(report, model_args, args.file.stat().st_size))
     if args.json:
         write_json(args.json, report)
@@ -35,6 +37,19 @@ def run(args: Namespace) -> None:
     if args.plot:
         plot_density(report, args.plot)
         print(f"drawn to {args.plot}")
+
+
+def read_report(state: dict, args: Namespace) -> dict:
+    """The sparsity report of a file's adapters and heads, and of the backbone as far as the file tells."""
+    model = rebuild_adapters(state)
+    report = sparsity_report(model, args.large_sparse)
+    heads = {k: v for k, v in state["model"].items() if not is_adapter_key(k) and not is_backbone_key(model, k)}
+    adapters = sum(report["trained"][kind] for kind in ("matrices", "biases", "layer_norms"))
+    others = sum(value.numel() for value in heads.values())
+    report["trained"] |= {"others": others, "total": adapters + others}
+    if dictionary_sizes(args, state["model"]) is None:
+        report |= {"backbone_parameters": None, "adapter_share_of_backbone": None}
+    return report
 
 
 def format_info(report: dict, args: Namespace, file_bytes: int) -> str:

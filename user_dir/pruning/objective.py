@@ -23,6 +23,13 @@ class Objective:
         self.losses = losses
         self.reduce = reduce
 
+    def batches(self, device: torch.device) -> int:
+        """How many there are, over all processes, which talk through tensors on ``device``."""
+        count = torch.tensor([len(self.losses)], device=device)
+        if self.reduce is not None:
+            self.reduce(count)
+        return int(count)
+
     def gradient(self, weights: Sequence[Tensor]) -> list[Tensor]:
         """``∂L/∂w`` of each weight; zeros where the loss does not depend on it."""
         return self._sum(lambda loss: torch.autograd.grad(loss, weights, allow_unused=True), weights)

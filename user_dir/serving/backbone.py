@@ -6,7 +6,7 @@ from fairseq.models import BaseFairseqModel
 from torch import nn
 
 from ..adapters.lora import LowRank
-from ..checkpoint.adapter_only import backbone_fingerprint, is_backbone_key
+from ..checkpoint.adapter_only import backbone_fingerprint, fingerprint_of, is_backbone_key
 from ..checkpoint.rebuild import model_arguments
 from ..checkpoint.start import check_fits
 from ..checkpoint.upgrade import drop_fused_copies, fill_in_versions, has_adapters
@@ -66,8 +66,7 @@ class Backbone:
         # The adapters' dict is then completed with the tensors that the model has, and no file is looked for.
         model.backbone_is_loaded = True
         model.load_state_dict(weights, strict=True, model_cfg=args)
-        whole = len(weights) < len(state["model"])
-        wanted = backbone_fingerprint(model, state["model"]) if whole else getattr(args, "backbone_fingerprint", "")
+        wanted = fingerprint_of(model, state)
         self._fingerprint = self._fingerprint or backbone_fingerprint(model)
         if wanted and wanted != self._fingerprint:
             raise UsageError(

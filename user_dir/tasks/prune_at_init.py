@@ -94,6 +94,7 @@ class PruneAtInitMixin:
         if cfg.attention_kernel == "math":
             torch.backends.cuda.enable_flash_sdp(False)  # of the CPU, too, in spite of its name
             torch.backends.cuda.enable_mem_efficient_sdp(False)
+            torch.backends.cuda.enable_cudnn_sdp(False)
         return super().setup_task(cfg, **kwargs)
 
     @classmethod
@@ -111,6 +112,12 @@ class PruneAtInitMixin:
         return model
 
     def build_criterion(self, cfg: DictConfig, from_checkpoint: bool = False):
+        if self._model is not None and not isinstance(cfg, DictConfig) and prunable_weights(self._model):
+            with one_line_errors():
+                raise UsageError(
+                    f"--criterion {cfg.criterion} is one of fairseq's old ones, with which adapters cannot be pruned: "
+                    "choose one whose options are a dataclass, such as label_smoothed_cross_entropy"
+                )
         criterion = super().build_criterion(cfg, from_checkpoint)
         if self._model is not None and isinstance(cfg, DictConfig):
             with one_line_errors():
@@ -176,8 +183,7 @@ class PruneAtInitMixin:
         if resumed and state.get("cfg"):
             trained_with = state["cfg"].model
             backbone, fingerprint = (getattr(trained_with, key, "") for key in ("backbone", "backbone_fingerprint"))
-            named = cfg.checkpoint.finetune_from_model  # where the backbone is now, unless the adapters start from it
-            backbone = os.path.abspath(named) if named and named != path else backbone
+            backbone = cfg.model.backbone or _backbone_named(cfg, but=path) or backbone
             record(cfg.model, backbone=backbone, backbone_fingerprint=fingerprint)
         check_fits(model, state["model"], path)
         try:
@@ -216,7 +222,7 @@ class PruneAtInitMixin:
                 )
             except DegenerateScores as error:
                 raise UsageError(str(error)) from error
-            masks = broadcast_masks(masks, next(model.parameters()).device)
+            masks = broadcast_masks(masks)
         for name, weight in prunable_weights(model).items():
             weight.prune_(masks[name])
         return {
@@ -224,7 +230,7 @@ class PruneAtInitMixin:
             "sparsity": options.sparsity,
             "scope": method.scope or options.prune_scope,
             "seed": seed,
-            "batches": len(objective.losses) if objective else 0,
+            "batches": objective.batches(next(model.parameters()).device) if objective else 0,
             "seconds": round(time.perf_counter() - start, 3),
         }
 
@@ -239,6 +245,14 @@ class PruneAtInitMixin:
                 "--sparsity, or start anew in another --save-dir"
             )
         logger.info("adapters of %s: %s of %s weights kept, not pruned again", path, f"{kept:,}", f"{total:,}")
+
+
+def _backbone_named(cfg: DictConfig, but: str) -> str:
+    """Where --finetune-from-model says that the backbone is now; empty if it is ``but`` or other adapters."""
+    path = cfg.checkpoint.finetune_from_model
+    if not path or path == but or not os.path.isfile(path) or has_adapters(read_state(path)["model"]):
+        return ""
+    return os.path.abspath(path)
 
 
 def _large_sparsity(cfg: DictConfig) -> float:

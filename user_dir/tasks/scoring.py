@@ -53,13 +53,14 @@ def pruning_objective(task, model: BaseFairseqModel, criterion, cfg: DictConfig,
     return Objective(losses, _sum_over_processes if world > 1 else None)
 
 
-def broadcast_masks(masks: dict[str, Tensor], device: torch.device) -> dict[str, Tensor]:
+def broadcast_masks(masks: dict[str, Tensor]) -> dict[str, Tensor]:
     """The masks of the first process, whatever floating-point ties made of them elsewhere."""
     if _rank_and_world()[1] == 1:
         return masks
-    flat = torch.cat([mask.flatten() for mask in masks.values()]).to(device, torch.uint8)
-    distributed_utils.broadcast(flat, src=0, group=distributed_utils.get_data_parallel_group())
-    parts = flat.bool().cpu().split([mask.numel() for mask in masks.values()])
+    flat = torch.cat([mask.flatten() for mask in masks.values()]).to(torch.uint8).cpu()
+    # By way of the GPU where the processes talk through NCCL: the model may still be on the CPU.
+    (flat,) = distributed_utils.broadcast_tensors([flat], 0, distributed_utils.get_data_parallel_group())
+    parts = flat.bool().split([mask.numel() for mask in masks.values()])
     return {name: part.view(mask.shape) for (name, mask), part in zip(masks.items(), parts, strict=True)}
 
 
