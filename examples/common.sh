@@ -39,6 +39,9 @@ adapter_settings() {
     SEED="${SEED:-1}"
     BOTTLENECK="${BOTTLENECK:-$1}"
     LORA_RANK="${LORA_RANK:-8}" PREFIX_LENGTH="${PREFIX_LENGTH:-30}" LARGE_SPARSE="${LARGE_SPARSE:-1}"
+    if [[ "$LARGE_SPARSE" != 1 && ("$ADAPTER" == none || -z "$PRUNER" || "$PRUNER" == none) ]]; then
+        fail "LARGE_SPARSE=$LARGE_SPARSE needs an ADAPTER and a PRUNER: k times larger adapters are pruned to 1/k"
+    fi
     if [[ "$ADAPTER" == none || -z "$PRUNER" || "$PRUNER" == none ||
         ("$SPARSITY" =~ ^0*\.?0*$ && "$LARGE_SPARSE" == 1) ]]; then
         PRUNER=none

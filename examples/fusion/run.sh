@@ -22,7 +22,7 @@ train() { # flags; the rest is in the environment
     if [[ -f "$SAVE_DIR/done" ]]; then return; fi
     echo "=== training $SAVE_DIR"
     mkdir -p "$SAVE_DIR"
-    bash examples/summarization/train.sh --adapter-only-checkpoints "$@" > "$SAVE_DIR/train.log" 2>&1 || {
+    bash examples/summarization/train.sh "$@" > "$SAVE_DIR/train.log" 2>&1 || {
         tail -n 5 "$SAVE_DIR/train.log" >&2
         exit 1
     }

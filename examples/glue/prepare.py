@@ -6,7 +6,6 @@ former one, only when it is complete. ``prepare.sh`` documents the settings.
 """
 
 import argparse
-import json
 import logging
 import shutil
 import sys
@@ -34,6 +33,7 @@ from preparation import (  # noqa: E402
     unknown_share,
     write_lines,
 )
+from sparse_adapter.convert.wordpiece import normalization  # noqa: E402
 from sparse_adapter.files import folder_at_once, write_json  # noqa: E402
 
 # The files that tell a tokenizer.
@@ -60,14 +60,7 @@ def load_encoder(folder: Path) -> Encoder:
         if files == WORDPIECE:
             from tokenizers import BertWordPieceTokenizer
 
-            options = folder / "tokenizer_config.json"
-            config = json.loads(options.read_text(encoding="utf-8")) if options.is_file() else {}
-            tokenizer = BertWordPieceTokenizer(
-                str(folder / "vocab.txt"),
-                lowercase=config.get("do_lower_case", True),
-                strip_accents=config.get("strip_accents"),
-                handle_chinese_chars=config.get("tokenize_chinese_chars", True),
-            )
+            tokenizer = BertWordPieceTokenizer(str(folder / "vocab.txt"), **normalization(folder))
             return lambda text: tokenizer.encode(text, add_special_tokens=False).tokens
         if files == GPT2:
             from fairseq.data.encoders.gpt2_bpe_utils import get_encoder

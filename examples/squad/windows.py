@@ -119,15 +119,10 @@ def load_encoder(folder: Path) -> Encoder:
 
 def _wordpiece(folder: Path) -> Tokenizer:
     """Special tokens are left out of it, so that a text that spells [SEP] has none."""
-    path, options = str(folder / WORDPIECE[0]), folder / "tokenizer_config.json"
-    config = json.loads(options.read_text(encoding="utf-8")) if options.is_file() else {}
-    upper = any(token != token.lower() for token in models.WordPiece.read_file(path) if not token.startswith("["))
-    tokenizer = Tokenizer(models.WordPiece.from_file(path, unk_token="[UNK]"))
-    tokenizer.normalizer = normalizers.BertNormalizer(
-        lowercase=config.get("do_lower_case", not upper),
-        strip_accents=config.get("strip_accents"),
-        handle_chinese_chars=config.get("tokenize_chinese_chars", True),
-    )
+    from sparse_adapter.convert.wordpiece import normalization  # imports torch
+
+    tokenizer = Tokenizer(models.WordPiece.from_file(str(folder / WORDPIECE[0]), unk_token="[UNK]"))
+    tokenizer.normalizer = normalizers.BertNormalizer(**normalization(folder))
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     return tokenizer
 

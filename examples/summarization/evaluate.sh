@@ -6,6 +6,7 @@
 #                    PREFIX_LENGTH, PRUNER, SPARSITY, LARGE_SPARSE and SEED)
 #   CHECKPOINT       what to evaluate: a trained checkpoint, or a plain backbone for the frozen baseline
 #                    (default: SAVE_DIR/checkpoint_best.pt)
+#   BACKBONE         the backbone of adapter-only checkpoints, where it is not where it was in training
 #   SUBSET           test or valid (default: test)
 #   BEAM             beam size (default: 6)
 #   LENPEN           length penalty, larger is longer (default: 1)
@@ -38,6 +39,7 @@ else
     fail "$DATA holds neither sentencepiece.bpe.model nor encoder.json and vocab.bpe; make it with prepare.sh"
 fi
 if [[ -n "${MAX_TOKENS:-}" ]]; then options+=(--max-tokens "$MAX_TOKENS"); fi
+if [[ -n "${BACKBONE:-}" ]]; then options+=(--model-overrides "{'backbone': '$BACKBONE'}"); fi
 generate --task sparse_adapter_translation --source-lang source --target-lang target \
     --truncate-source --max-source-positions "$MAX_POSITIONS" --max-target-positions "$MAX_POSITIONS" \
     --beam "${BEAM:-6}" --lenpen "${LENPEN:-1}" --max-len-b "${MAX_LEN_B:-60}" --min-len "${MIN_LEN:-10}" \

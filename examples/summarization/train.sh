@@ -13,6 +13,7 @@
 #   LORA_RANK, PREFIX_LENGTH  of these families (default: 8, 30)
 #   PRUNE_BATCHES  training batches that snip and grasp score on (default: 16)
 #   SEED           of initialisation, pruning and data order (default: 1)
+#   WHOLE          1: checkpoints hold the backbone too (default: 0, what is trained alone)
 #   SAVE_DIR       (default: checkpoints/summarization/DATA's name/bart_mini-houlsby64-snip0.4-seed1
 #                  and the like)
 #   VENV           Python environment (default: the active one, or .venv)
@@ -68,5 +69,6 @@ arguments=(
     --log-format simple --log-interval 10
 )
 add_adapter_flags 10
+if [[ "$ADAPTER" != none && "${WHOLE:-0}" != 1 ]]; then arguments+=(--adapter-only-checkpoints); fi
 if ((GPUS == 0)); then arguments+=(--cpu); fi
 train_with_warmup 10 "$@"

@@ -14,7 +14,7 @@ from fairseq.data.encoders.sentencepiece_bpe import SentencepieceBPE
 from sparse_adapter.convert.byte_bpe import read_byte_bpe
 from sparse_adapter.convert.pieces import LANGUAGES
 from sparse_adapter.convert.vocabulary import MASK
-from sparse_adapter.convert.wordpiece import read_wordpiece
+from sparse_adapter.convert.wordpiece import normalization, read_wordpiece
 
 from .conftest import TEXT, convert
 
@@ -119,6 +119,17 @@ def test_the_same_wordpiece_twice(tmp_path):
     assert vocabulary.order.tolist() == [2, 0, 3, 1, 4, 5, 6, 7]
     assert len(dictionary) == 8 and dictionary.index("a") == 6 and dictionary.index("</s>") == 7
     assert dictionary.eos() == 2
+
+
+def test_capitals_in_the_vocabulary_are_kept_where_nothing_says_otherwise(tmp_path):
+    special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
+    for pieces, lowercase in ((["hello"], True), (["Hello", "hello"], False)):
+        (tmp_path / "vocab.txt").write_text("\n".join([*special, *pieces, ""]))
+        assert normalization(tmp_path)["lowercase"] is lowercase
+        assert ("--bpe-cased" in read_wordpiece(tmp_path, 4 + len(pieces)).bpe) is not lowercase
+    (tmp_path / "tokenizer_config.json").write_text('{"do_lower_case": true, "strip_accents": false}')
+    expected = {"lowercase": True, "strip_accents": False, "handle_chinese_chars": True}
+    assert normalization(tmp_path) == expected
 
 
 def test_white_space_is_a_wordpiece(tmp_path):

@@ -164,6 +164,8 @@ def test_evaluate_takes_the_last_checkpoint(run, tmp_path):
         ("train.sh", {"DATA": "absent"}, "holds no prepared data"),
         ("evaluate.sh", {"SAVE_DIR": "absent"}, "absent/checkpoint_last.pt: there is no such file"),
         ("prepare.sh", {}, "set GLUE_DIR"),
+        ("train.sh", {"PRUNER": "none", "LARGE_SPARSE": "4"}, "LARGE_SPARSE=4 needs an ADAPTER and a PRUNER"),
+        ("train.sh", {"ADAPTER": "none", "LARGE_SPARSE": "4"}, "LARGE_SPARSE=4 needs an ADAPTER and a PRUNER"),
     ],
 )
 def test_mistakes_are_one_line(run, tmp_path, script, settings, expected):

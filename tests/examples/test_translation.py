@@ -168,6 +168,7 @@ def test_from_text_to_translation(data, raw, tmp_path):
     assert report["pruner"] == "snip" and report["matrix_total"]["kept"] == round(0.6 * report["matrix_total"]["total"])
     assert not any("embed_tokens" in key for key in torch.load(tmp_path / "run/checkpoint_last.pt")["model"])
 
+    run("evaluate.sh", SAVE_DIR="run", AVERAGE=2, SUBSET="valid")
     run("evaluate.sh", SAVE_DIR="run", AVERAGE=2)
     hypotheses = (tmp_path / "run/hypotheses.txt").read_text().splitlines()
     references = (data / "test.de").read_text().splitlines()

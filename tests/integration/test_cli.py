@@ -61,6 +61,7 @@ def test_info_says_what_the_file_holds(checkpoints, tmp_path):
     out = succeed(cli("info", checkpoints["houlsby"], "--plot", plot, "--json", report))
     assert "3,072 of 5,120 weights (sparsity 0.4000)" in out
     assert "decoder.layers.1" in out and "houlsby encoder_attn" in out
+    assert "--adapter-bottleneck 8" in out and "magnitude, global, sparsity 0.4" in out
     assert plot.read_bytes().startswith(b"\x89PNG")
     trained = json.loads((checkpoints["houlsby"].parent / "sparsity.json").read_text())
     told = json.loads(report.read_text())
@@ -189,6 +190,9 @@ def test_what_cannot_work_is_refused_in_one_line(project, checkpoints, tmp_path)
     assert "different tensors" in error_line(cli("average", checkpoints["houlsby"], checkpoints["lora"], out))
     assert "there is no such file" in error_line(cli("info", tmp_path / "none.pt"))
     assert ".safetensors" in error_line(cli("extract", checkpoints["lora"], out))
+    for command in ("merge", "average"):
+        refused = error_line(cli(command, checkpoints["lora"], out.with_suffix(".safetensors")))
+        assert "call it NAME.pt" in refused
     assert "which has no adapters" in error_line(cli("merge", project.backbone, out))
     assert not out.exists()
     out.write_text("mine")

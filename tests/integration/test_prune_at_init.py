@@ -99,6 +99,25 @@ def test_killed_and_relaunched_gives_the_same_weights(project, tmp_path):
     assert_same(*(model_of(tmp_path / name / "checkpoint_last.pt") for name in ("whole", "killed")))
 
 
+@pytest.mark.parametrize(
+    "option, expected",
+    [
+        (("--adapter-activation", "gelu"), "--adapter-activation relu, and this command asks for gelu"),
+        (("--adapter-bottleneck", "16"), "--adapter-bottleneck 8"),
+        (("--adapter", "pfeiffer"), "--adapter houlsby"),
+    ],
+    ids=lambda value: "",
+)
+def test_a_relaunch_with_other_adapters_is_refused(project, sparse_run, option, expected):
+    line = error_line(project.train(sparse_run, *SPARSE, *option))
+    assert expected in line and "--save-dir" in line
+
+
+def test_a_backbone_is_not_restored(project, tmp_path):
+    line = error_line(project.train(tmp_path / "run", *SPARSE, "--restore-file", str(project.backbone)))
+    assert "is a backbone" in line and "--finetune-from-model" in line
+
+
 def test_a_relaunch_with_another_sparsity_is_refused(project, sparse_run):
     line = error_line(project.train(sparse_run, "--pruner", "snip", "--sparsity", "0.8"))
     assert "0.4" in line and "0.8" in line and "--save-dir" in line
@@ -127,6 +146,7 @@ REFUSED = {
     "sparsity of one": (("--pruner", "snip", "--sparsity", "1"), "--sparsity 1"),
     "negative sparsity": (("--pruner", "snip", "--sparsity", "-0.1"), "--sparsity -0.1"),
     "unknown pruner": (("--pruner", "snipp", "--sparsity", "0.4"), "snip"),
+    "a pruner without a sparsity": (("--pruner", "snip"), "--pruner snip needs a --sparsity"),
     "sparsity without a pruner": (("--sparsity", "0.4"), "--pruner"),
     "nothing to prune": ((*SPARSE, "--adapter", "none"), "nothing to prune"),
     "unknown scope": ((*SPARSE, "--prune-scope", "layer"), "global"),
@@ -135,7 +155,7 @@ REFUSED = {
     "unknown adapter": (("--adapter", "houlsbi"), "houlsby"),
     "bottleneck of zero": (("--adapter-bottleneck", "0"), "--adapter-bottleneck"),
     "Large-Sparse and another sparsity": ((*SPARSE, "--large-sparse", "4"), "--large-sparse 4 is sparsity 0.75"),
-    "Large-Sparse without a pruner": (("--large-sparse", "2"), "--pruner"),
+    "Large-Sparse without a pruner": (("--large-sparse", "2"), "--large-sparse 2 needs a --pruner"),
     "Large-Sparse of zero": (("--large-sparse", "0"), "--large-sparse 0"),
     "Large-Sparse of what does not grow": (
         ("--adapter", "prefix", "--prefix-mlp", "4", "--pruner", "snip", "--large-sparse", "2"),

@@ -52,6 +52,16 @@ def test_data_are_prepared_for_the_task_that_is_trained(tmp_path):
     assert "MAX_EPOCH" not in preparation.env
 
 
+def test_the_size_of_a_family_is_its_own_setting(tmp_path):
+    plan = plan_with(tmp_path, {"family": ["houlsby", "lora", "prefix"], "bottleneck": [4, 8]}, env={"BOTTLENECK": 64})
+    names = {"houlsby": "BOTTLENECK", "lora": "LORA_RANK", "prefix": "PREFIX_LENGTH"}
+    assert len(plan.runs) == 6
+    for run in plan.runs.values():
+        assert run.env[names[run.family]] == str(run.bottleneck) and run.system == f"{run.family}{run.bottleneck}-dense"
+    (run,) = plan_with(tmp_path / "lora", {"family": "lora"}, env={"BOTTLENECK": 64}).runs.values()
+    assert run.bottleneck is None
+
+
 def test_settings_of_the_scripts(tmp_path):
     plan = plan_with(
         tmp_path,

@@ -25,7 +25,9 @@ FUSABLE = {family.name: family for family in (Pfeiffer, Houlsby)}
 
 @dataclasses.dataclass(frozen=True)
 class FusionOptions:
-    fusion_adapters: str = option("", "files with one trained adapter each, with commas between, for adapter_fusion")
+    fusion_adapters: str = option(
+        "", "files with one trained adapter each, with commas between, for adapter_fusion", fixed=False
+    )
     fusion_sources: str = option("", "family and options of those adapters, as JSON", flag=False)
 
 

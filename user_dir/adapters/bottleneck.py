@@ -32,9 +32,10 @@ class BottleneckOptions:
         "normal: both projections N(0, --adapter-init-std); zero-up: the up-projection starts at zero; "
         "auto: zero-up for parallel and mam, normal for others",
         choices=("auto", "normal", "zero-up"),
+        fixed=False,
     )
-    adapter_init_std: float = option(0.02, "standard deviation of the normal initialisation")
-    adapter_dropout: float = option(0.0, "dropout on the bottleneck")
+    adapter_init_std: float = option(0.02, "standard deviation of the normal initialisation", fixed=False)
+    adapter_dropout: float = option(0.0, "dropout on the bottleneck", fixed=False)
 
     def __post_init__(self):
         if self.adapter_bottleneck < 1:

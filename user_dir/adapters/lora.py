@@ -24,7 +24,7 @@ KNOWN = ",".join(LINEAR_MAPS)
 class LoraOptions:
     lora_rank: int = option(8, "rank r of LoRA", grows=True)
     lora_alpha: float = option(16.0, "LoRA adds (alpha / rank) BA; the rank is that after --large-sparse")
-    lora_dropout: float = option(0.0, "dropout on the input of LoRA's A")
+    lora_dropout: float = option(0.0, "dropout on the input of LoRA's A", fixed=False)
     lora_sites: str = option(
         "q,v", f"linear maps of every attention and feed-forward network that get LoRA: any of {KNOWN}"
     )

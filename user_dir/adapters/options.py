@@ -17,7 +17,14 @@ from .registry import ADAPTERS
 T = TypeVar("T")
 
 
-def option(default: Any, help: str, choices: tuple | None = None, grows: bool = False, flag: bool = True) -> Any:
+def option(
+    default: Any,
+    help: str,
+    choices: tuple | None = None,
+    grows: bool = False,
+    flag: bool = True,
+    fixed: bool = True,
+) -> Any:
     """A dataclass field that is also a command-line flag.
 
     Args:
@@ -26,8 +33,9 @@ def option(default: Any, help: str, choices: tuple | None = None, grows: bool = 
         choices: the values that are allowed.
         grows: --large-sparse multiplies it.
         flag: False where training finds the value and checkpoints record it.
+        fixed: trained adapters are others with another value; False for what concerns their training alone.
     """
-    metadata = {"help": help, "choices": choices, "grows": grows, "flag": flag}
+    metadata = {"help": help, "choices": choices, "grows": grows, "flag": flag, "fixed": fixed}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -36,14 +44,16 @@ class AdapterOptions:
     """Options of every model that takes adapters."""
 
     adapter: str = option("houlsby", "adapter family, families joined by '+', or none for full fine-tuning")
-    freeze_backbone: bool = option(False, "with --adapter none: train no weight of the backbone")
+    freeze_backbone: bool = option(False, "with --adapter none: train no weight of the backbone", fixed=False)
     large_sparse: int = option(
         1, "k: a k times larger bottleneck, rank or prefix at sparsity 1 - 1/k, which costs what k = 1 costs"
     )
     adapter_only_checkpoints: bool = option(
-        False, "checkpoints hold only what is trained, and the path and fingerprint of the backbone"
+        False, "checkpoints hold only what is trained, and the path and fingerprint of the backbone", fixed=False
     )
-    backbone: str = option("", "file of the backbone, where adapters to start from name one that is not there")
+    backbone: str = option(
+        "", "file of the backbone, where adapters to start from name one that is not there", fixed=False
+    )
     backbone_fingerprint: str = option("", "SHA-256 of the backbone's weights", flag=False)
     backbone_vocabulary: str = option("", "sizes of the source and target dictionaries in training", flag=False)
 
@@ -102,6 +112,35 @@ def enlarged(options: T, factor: int) -> T:
     """``options`` with everything that --large-sparse multiplies multiplied by ``factor``."""
     grown = {f.name: factor * getattr(options, f.name) for f in dataclasses.fields(options) if f.metadata["grows"]}
     return dataclasses.replace(options, **grown)
+
+
+def check_same_adapters(asked: Namespace | DictConfig, trained: Namespace | DictConfig, path: str) -> None:
+    """Refuse to go on with trained adapters as if they were others: shapes do not tell an activation or a scale.
+
+    Args:
+        asked, trained: the model's arguments of this command, and of the checkpoint at ``path``.
+
+    Raises:
+        UsageError: an option of a family in use differs.
+    """
+    now, then = fixed_options(asked), fixed_options(trained)
+    for flag, value in now.items():
+        if then.get(flag, value) != value:
+            raise UsageError(
+                f"{path} holds adapters of {flag} {then[flag]}, and this command asks for {value}: give the same, or "
+                "start anew in another --save-dir"
+            )
+
+
+def fixed_options(args: Namespace | DictConfig) -> dict[str, Any]:
+    """Flags and values that make a model's adapters what they are: those of the families in use."""
+    families = [ADAPTERS[name] for name in getattr(args, "adapter", "none").split("+") if name in ADAPTERS]
+    fields = [field for cls in (AdapterOptions, *(f.Options for f in families)) for field in dataclasses.fields(cls)]
+    return {
+        f"--{field.name.replace('_', '-')}": getattr(args, field.name, field.default)
+        for field in fields
+        if field.metadata["flag"] and field.metadata["fixed"]
+    }
 
 
 def option_names() -> set[str]:

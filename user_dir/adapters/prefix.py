@@ -19,7 +19,7 @@ class PrefixOptions:
     prefix_mlp: int = option(
         0, "hidden size of the MLP that computes the prefix in training; 0 trains the tables themselves"
     )
-    prefix_init_std: float = option(0.02, "standard deviation of the prefix's normal initialisation")
+    prefix_init_std: float = option(0.02, "standard deviation of the prefix's normal initialisation", fixed=False)
 
     def __post_init__(self):
         if self.prefix_length < 1:

@@ -31,6 +31,16 @@ def check_out(out: Path, force: bool) -> None:
         raise UsageError(f"{out} exists: choose another name, or replace it with --force")
 
 
+def check_checkpoint_name(out: Path) -> None:
+    """Refuse a name that says the file is no pickle.
+
+    Raises:
+        UsageError: ``out`` ends as adapter files do.
+    """
+    if out.suffix == SUFFIX:
+        raise UsageError(f"{out}: what is written is a fairseq checkpoint: call it NAME.pt")
+
+
 def read_file(path: Path, backbone: Path | None = None) -> dict:
     """The state of a checkpoint or adapter file.
 

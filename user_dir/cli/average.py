@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from ..errors import UsageError
 from ..files import written_at_once
-from .arguments import FILE_HELP, check_out, read_file
+from .arguments import FILE_HELP, check_checkpoint_name, check_out, read_file
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -21,6 +21,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> None:
+    check_checkpoint_name(args.out)
     check_out(args.out, args.force)
     first, sums = None, {}
     for path in tqdm(args.files, desc="averaging", unit="file"):

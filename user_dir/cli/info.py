@@ -10,6 +10,7 @@ from pathlib import Path
 
 from tabulate import tabulate
 
+from ..adapters.options import fixed_options
 from ..adapters.sites import SITES
 from ..checkpoint.adapter_only import is_backbone_key
 from ..checkpoint.rebuild import dictionary_sizes, model_arguments, rebuild_adapters
@@ -18,6 +19,7 @@ from ..files import write_json, written_at_once
 from ..modules import is_adapter_key
 from ..pruning import sparsity_report
 from .arguments import FILE_HELP, read_file
+from .extract import task_options
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -30,7 +32,7 @@ def run(args: Namespace) -> None:
     state = read_file(args.file)
     model_args = model_arguments(state)
     report = read_report(state, model_args)
-    print(format_info(report, model_args, args.file.stat().st_size))
+    print(format_info(report, model_args, task_options(state), args.file.stat().st_size))
     if args.json:
         write_json(args.json, report)
         print(f"written to {args.json}")
@@ -52,15 +54,23 @@ def read_report(state: dict, args: Namespace) -> dict:
     return report
 
 
-def format_info(report: dict, args: Namespace, file_bytes: int) -> str:
-    total, trained = report["matrix_total"], report["trained"]
+def format_info(report: dict, args: Namespace, task: dict, file_bytes: int) -> str:
+    total, trained, share = report["matrix_total"], report["trained"], report["adapter_share_of_backbone"]
+    options = [f"{flag} {value}" for flag, value in fixed_options(args).items() if flag != "--adapter"]
+    pruner = task.get("pruner") or "none"
+    if pruner != "none":
+        pruner += f", {task.get('prune_scope', 'global')}, sparsity {task.get('sparsity') or 0:.4g}"
     facts = [
         ("architecture", args.arch),
         ("adapter", args.adapter),
+        ("options", " ".join(options)),
+        ("pruner", pruner),
         ("backbone", f"{args.backbone or 'not recorded'} ({args.backbone_fingerprint[:16] or 'no fingerprint'})"),
         ("file", f"{file_bytes / 2**20:.2f} MiB"),
         ("matrices", f"{total['kept']:,} of {total['total']:,} weights (sparsity {1 - total['density']:.4f})"),
         ("biases, layer norms", f"{trained['biases']:,}, {trained['layer_norms']:,}"),
+        ("heads", f"{trained['others']:,}"),
+        ("trained", f"{trained['total']:,}" + (f", adapters {share:.2%} of the backbone" if share else "")),
         ("dead units", f"{report['dead_units']:,} of {report['units']:,}"),
         ("masks", report["mask_sha256"][:16]),
     ]

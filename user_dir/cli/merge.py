@@ -1,4 +1,5 @@
-"""Merge LoRA into the backbone: a plain fairseq checkpoint. Other families are made dense and stay.
+"""Merge LoRA into the backbone: a plain fairseq checkpoint. Other families are made dense and stay, and so do BERT and
+SQuAD's task, which fairseq lacks.
 
   sparse-adapter merge checkpoints/xsum/checkpoint_best.pt merged.pt
   sparse-adapter merge xsum.safetensors merged.pt --backbone bart.large/model.pt
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import torch
 from fairseq.models import ARCH_MODEL_INV_REGISTRY, ARCH_MODEL_NAME_REGISTRY
+from fairseq.tasks import TASK_REGISTRY
 from torch import nn
 from tqdm import tqdm
 
@@ -25,7 +27,7 @@ from ..files import written_at_once
 from ..models.architectures import PREFIX
 from ..modules import ADAPTER, sparse_weights
 from ..tasks.prune_at_init import PruneAtInitConfig
-from .arguments import FILE_HELP, add_backbone, add_out, check_out, read_file
+from .arguments import FILE_HELP, add_backbone, add_out, check_checkpoint_name, check_out, read_file
 from .extract import drop_mlps_, task_options
 
 
@@ -36,6 +38,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> None:
+    check_checkpoint_name(args.out)
     check_out(args.out, args.force)
     state = read_file(args.file, args.backbone)
     model_args = model_arguments(state)
@@ -48,11 +51,12 @@ def run(args: Namespace) -> None:
     weights = {key: v for key, v in whole_state(model).items() if f".{ADAPTER}.lora." not in key}
     merged = own_arguments(model_args) | {"adapter": "+".join(families) or "none", "adapter_only_checkpoints": False}
     task = task_options(state)
-    if not families:
+    plain = not families and stock_exists(merged, task)
+    if plain:
         merged, task = stock_arguments(merged), stock_task(task)
     with written_at_once(args.out) as temporary:
         torch.save(fresh_checkpoint({"model": Namespace(**merged), "task": task}, weights), temporary)
-    kind = "a plain fairseq checkpoint" if not families else f"dense {'+'.join(families)}, needs --user-dir"
+    kind = "a plain fairseq checkpoint" if plain else f"{dense(families)}, needs --user-dir"
     print(f"{args.out}: {kind}, architecture {merged['arch']}")
 
 
@@ -63,6 +67,16 @@ def merge_lora_(model: nn.Module) -> None:
     for module in tqdm(low_ranks, desc="merging LoRA", unit="matrix", disable=not low_ranks):
         module.linear._parameters["weight"] += module.delta()
         module.up.weight.values.zero_()
+
+
+def dense(families: list[str]) -> str:
+    return f"dense {'+'.join(families)}" if families else "no adapters"
+
+
+def stock_exists(args: dict, task: dict) -> bool:
+    """Whether fairseq itself has the model and the task."""
+    model = ARCH_MODEL_NAME_REGISTRY[args["arch"]].removeprefix(PREFIX)
+    return model in ARCH_MODEL_INV_REGISTRY and stock_task(task)["_name"] in TASK_REGISTRY
 
 
 def stock_arguments(args: dict) -> dict:

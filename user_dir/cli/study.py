@@ -65,8 +65,9 @@ def run(args: Namespace) -> None:
             status = execute(folder, plan, slots, lock)
         except KeyboardInterrupt:
             raise SystemExit("stopped: the same command goes on from here") from None
-        tables = collect(folder)
-        write_results(folder, tables)
+        finally:
+            tables = collect(folder)
+            write_results(folder, tables)
     errors = {row["run"]: row["error"] for row in tables["results"].to_dict("records") if row["status"] != "finished"}
     left = [name for name in plan.runs if name in errors]
     if left:

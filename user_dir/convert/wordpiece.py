@@ -36,9 +36,23 @@ def read_wordpiece(folder: Path, rows: int) -> Vocabulary | None:
     ids = ", ".join(f"{pieces[i]} is {symbol}" for i, symbol in zip(first, SPECIAL, strict=True))
     if MASK in symbols:
         ids += f", {mask} is {MASK} (row {symbols.index(MASK):,})"
-    cased = not read_json(folder / TOKENIZER).get("do_lower_case", True)
+    cased = not normalization(folder)["lowercase"]
     bpe = f"--bpe bert --bpe-vocab-file {{out}}/{FILE}{' --bpe-cased' if cased else ''}"
     return Vocabulary(symbols, files, bpe, ids, order=torch.tensor(first + rest))
+
+
+def normalization(folder: Path) -> dict[str, bool | None]:
+    """What happens to text before it is cut: arguments of BERT's normaliser in the library tokenizers.
+
+    Where ``tokenizer_config.json`` does not say whether letters are lowered, a vocabulary with capitals says no.
+    """
+    config = read_json(folder / TOKENIZER)
+    capitals = any(piece != piece.lower() for piece in _pieces(folder) or [] if not piece.startswith("["))
+    return {
+        "lowercase": config.get("do_lower_case", not capitals),
+        "strip_accents": config.get("strip_accents"),
+        "handle_chinese_chars": config.get("tokenize_chinese_chars", True),
+    }
 
 
 def _pieces(folder: Path) -> list[str] | None:

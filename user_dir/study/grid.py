@@ -8,6 +8,8 @@ from .config import AXES, Backbone, Study, Task
 from .plan import FUSION, Plan, Preparation, Run
 
 FUSED = "pfeiffer"
+# The setting that is a family's size, the grid's ``bottleneck``.
+SIZES = {"lora": "LORA_RANK", "prefix": "PREFIX_LENGTH"}
 SHARED = ("TASK", "BPE", "SRC", "TGT", "LANGS")  # settings that preparation and training have to agree on
 
 
@@ -73,13 +75,14 @@ def _run(task: Task, backbone: Backbone, seed: int, block: dict, values: dict) -
     env = task.base | task.env | backbone.env | block["env"]
     env |= {"BACKBONE_DIR": str(backbone.folder), "BACKBONE": str(backbone.folder / "model.pt"), "SEED": str(seed)}
     env |= {"ADAPTER": family, "PRUNER": pruner, "SPARSITY": f"{sparsity:g}", "LARGE_SPARSE": str(large)}
+    size = SIZES.get(family, "BOTTLENECK")
     if bottleneck is not None:
-        env["BOTTLENECK"] = str(int(bottleneck))
+        env[size] = str(int(bottleneck))
     if lr is not None:
         env["LR"] = f"{lr:g}"
     system = _system(family, pruner, sparsity, large, bottleneck)
     rate = "" if lr is None else f"-lr{lr:g}"
-    recorded = None if family == "none" or "BOTTLENECK" not in env else int(env["BOTTLENECK"])
+    recorded = None if family == "none" or size not in env else int(env[size])
     return Run(
         name=f"{task.name}-{backbone.name}-{system}{rate}-seed{seed}",
         task=task.name,

@@ -31,7 +31,8 @@ class Run:
 
     Args:
         system: what the run is besides its task, backbone, learning rate and seed: runs of one system are compared.
-        bottleneck: dimension r where the grid or the settings say it, otherwise the example's default.
+        bottleneck: dimension r where the grid or the settings say it, otherwise the example's default; of LoRA its
+            rank, of a prefix its length.
         lr: peak learning rate where the grid says it, otherwise the example's default.
         data: the name of its ``Preparation``.
         env, flags: settings of train.sh and evaluate.sh, and arguments of fairseq-train.

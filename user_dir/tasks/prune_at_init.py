@@ -19,7 +19,7 @@ from fairseq.models import BaseFairseqModel
 from omegaconf import DictConfig
 
 from ..adapters.adapter_fusion import check_backbone
-from ..adapters.options import record
+from ..adapters.options import check_same_adapters, record
 from ..checkpoint.adapter_only import backbone_fingerprint
 from ..checkpoint.start import check_fits, checkpoint_to_load, read_state
 from ..checkpoint.upgrade import has_adapters
@@ -41,8 +41,8 @@ class PruneAtInitConfig(FairseqDataclass):
     pruner: str = field(
         default="none", metadata={"help": f"prune the adapters at initialisation: {', '.join(PRUNERS)}, or none"}
     )
-    sparsity: float = field(
-        default=0.0, metadata={"help": "fraction of the adapters' weights to remove, 0 <= sparsity < 1"}
+    sparsity: Optional[float] = field(
+        default=None, metadata={"help": "fraction of the adapters' weights to remove, 0 <= sparsity < 1 (default: 0)"}
     )
     large_sparse: int = field(default=1, metadata={"help": "k: adapters that are k times larger, at sparsity 1 - 1/k"})
     prune_scope: str = field(
@@ -86,8 +86,7 @@ class PruneAtInitMixin:
     @classmethod
     def setup_task(cls, cfg: DictConfig, **kwargs):
         with one_line_errors():
-            if cfg.large_sparse != 1:
-                cfg.sparsity = _large_sparsity(cfg)
+            cfg.sparsity = _sparsity(cfg)
             cls.check_options(cfg)
         if cfg.matmul_precision is not None:
             torch.set_float32_matmul_precision(cfg.matmul_precision)
@@ -155,6 +154,11 @@ class PruneAtInitMixin:
                 )
             if getattr(cfg.model, "adapter_only_checkpoints", False):
                 raise UsageError("--adapter-only-checkpoints need a backbone to refer to: use --finetune-from-model")
+        elif weights and path == cfg.checkpoint.restore_file and not has_adapters(read_state(path)["model"]):
+            raise UsageError(
+                f"--restore-file {path} is a backbone, with which every relaunch would start over: name it with "
+                "--finetune-from-model"
+            )
         elif not isinstance(model, AdapterModelMixin):
             pass  # an architecture of fairseq's own: fairseq loads it
         elif self._load(model, cfg, path):
@@ -182,8 +186,10 @@ class PruneAtInitMixin:
         record(cfg.model, backbone_vocabulary=f"{len(self.source_dictionary)} {len(self.target_dictionary)}")
         if resumed and state.get("cfg"):
             trained_with = state["cfg"].model
+            check_same_adapters(cfg.model, trained_with, path)
             backbone, fingerprint = (getattr(trained_with, key, "") for key in ("backbone", "backbone_fingerprint"))
             backbone = cfg.model.backbone or _backbone_named(cfg, but=path) or backbone
+            backbone = os.path.abspath(backbone) if backbone else ""
             record(cfg.model, backbone=backbone, backbone_fingerprint=fingerprint)
         check_fits(model, state["model"], path)
         try:
@@ -238,7 +244,8 @@ class PruneAtInitMixin:
         """A relaunch never prunes; it has to ask for what the checkpoint holds."""
         weights = prunable_weights(model).values()
         kept, total = sum(w.kept for w in weights), sum(w.total for w in weights)
-        if kept != kept_count(total, self.cfg.sparsity):
+        # What a user knows of the sparsity may have four digits: 0.6667 of Large-Sparse k = 3.
+        if kept != kept_count(total, self.cfg.sparsity) and abs(1 - kept / total - self.cfg.sparsity) > 5e-5:
             raise UsageError(
                 f"{path} holds adapters of sparsity {1 - kept / total:.4g}, and this command asks for "
                 f"{self.cfg.sparsity:.4g}; adapters are pruned once, at initialisation: ask for the same "
@@ -252,16 +259,22 @@ def _backbone_named(cfg: DictConfig, but: str) -> str:
     path = cfg.checkpoint.finetune_from_model
     if not path or path == but or not os.path.isfile(path) or has_adapters(read_state(path)["model"]):
         return ""
-    return os.path.abspath(path)
+    return path
 
 
-def _large_sparsity(cfg: DictConfig) -> float:
-    """``1 - 1/k`` of Large-Sparse (He et al. 2022, SparseAdapter, §2.3)."""
+def _sparsity(cfg: DictConfig) -> float:
+    """What is asked for: ``1 - 1/k`` of Large-Sparse (He et al. 2022, SparseAdapter, §2.3), otherwise --sparsity."""
     k = cfg.large_sparse
+    if k == 1:
+        if cfg.sparsity is None and cfg.pruner != "none":
+            raise UsageError(f"--pruner {cfg.pruner} needs a --sparsity, the fraction removed (0 for none)")
+        return cfg.sparsity or 0.0
     if k < 1:
         raise UsageError(f"--large-sparse {k}: a whole factor of at least 1")
+    if cfg.pruner == "none":
+        raise UsageError(f"--large-sparse {k} needs a --pruner: {', '.join(PRUNERS)}")
     sparsity = 1 - 1 / k
-    if cfg.sparsity not in (0, sparsity):
+    if cfg.sparsity not in (None, 0, sparsity):
         raise UsageError(f"--large-sparse {k} is sparsity {sparsity:.4g}: leave out --sparsity {cfg.sparsity:g}")
     return sparsity
 
