@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -111,6 +112,13 @@ def test_killed_and_relaunched_gives_the_same_weights(project, tmp_path):
 def test_a_relaunch_with_other_adapters_is_refused(project, sparse_run, option, expected):
     line = error_line(project.train(sparse_run, *SPARSE, *option))
     assert expected in line and "--save-dir" in line
+
+
+def test_a_relaunch_with_other_settings_says_so(project, sparse_run, tmp_path):
+    shutil.copytree(sparse_run, tmp_path / "run")
+    assert "goes on where it stopped, though" not in succeed(project.train(tmp_path / "run", *SPARSE))
+    output = succeed(project.train(tmp_path / "run", *SPARSE, "--lr", "0.004"))
+    assert "goes on where it stopped, though --lr was [0.003] and is [0.004]" in output
 
 
 def test_a_backbone_is_not_restored(project, tmp_path):

@@ -44,6 +44,25 @@ def read_state(path: str) -> dict:
     return state
 
 
+# What two trainings can hardly be the same with: a relaunch that says otherwise is told so.
+_TRAINING = {
+    "optimization": ("lr", "update_freq", "clip_norm"),
+    "dataset": ("max_tokens", "batch_size"),
+    "common": ("seed",),
+}
+
+
+def changed_settings(before: DictConfig, now: DictConfig) -> list[str]:
+    """What a relaunch asks for and the run was not begun with: ``--lr was [0.001] and is [0.002]``."""
+    changes = []
+    for section, names in _TRAINING.items():
+        for name in names if before.get(section) else ():
+            then, asked = before[section].get(name), now[section].get(name)
+            if then != asked:
+                changes.append(f"--{name.replace('_', '-')} was {then} and is {asked}")
+    return changes
+
+
 def check_fits(model: nn.Module, state_dict: dict, path: str) -> None:
     """Compare the backbone's tensors with those of the model, of which a file may have a row more for <mask>.
 

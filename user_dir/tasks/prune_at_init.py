@@ -21,7 +21,7 @@ from omegaconf import DictConfig
 from ..adapters.adapter_fusion import check_backbone
 from ..adapters.options import check_same_adapters, record
 from ..checkpoint.adapter_only import backbone_fingerprint
-from ..checkpoint.start import check_fits, checkpoint_to_load, read_state
+from ..checkpoint.start import changed_settings, check_fits, checkpoint_to_load, read_state
 from ..checkpoint.upgrade import has_adapters
 from ..errors import UsageError, one_line_errors
 from ..files import write_json
@@ -187,6 +187,9 @@ class PruneAtInitMixin:
         if resumed and state.get("cfg"):
             trained_with = state["cfg"].model
             check_same_adapters(cfg.model, trained_with, path)
+            changes = changed_settings(state["cfg"], cfg) if path != cfg.checkpoint.finetune_from_model else []
+            if changes:
+                logger.warning("%s goes on where it stopped, though %s", path, ", ".join(changes))
             backbone, fingerprint = (getattr(trained_with, key, "") for key in ("backbone", "backbone_fingerprint"))
             backbone = cfg.model.backbone or _backbone_named(cfg, but=path) or backbone
             backbone = os.path.abspath(backbone) if backbone else ""
