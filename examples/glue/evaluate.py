@@ -17,7 +17,7 @@ import numpy as np  # noqa: E402
 import sparse_adapter  # noqa: E402, F401  (registers tasks and models; safe loading)
 import torch  # noqa: E402
 from fairseq import checkpoint_utils, tasks, utils  # noqa: E402
-from glue_tasks import TASKS  # noqa: E402
+from glue_tasks import recorded_task  # noqa: E402
 from scipy.stats import pearsonr, spearmanr  # noqa: E402
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef  # noqa: E402
 from sparse_adapter.errors import UsageError, one_line_errors  # noqa: E402
@@ -60,7 +60,7 @@ def load(checkpoint: Path, data: Path, settings: dict, backbone: Path | None):
         raise UsageError(f"CHECKPOINT {checkpoint} is not of sentence prediction: train.sh writes one")
     cfg.task.data = str(data)  # adapter files do not say where they were trained
     task = tasks.setup_task(cfg.task)
-    classes, regression = settings["num_classes"], not TASKS[settings["task"]].labels
+    classes, regression = settings["num_classes"], recorded_task(settings).regression
     if (task.cfg.num_classes, task.cfg.regression_target) != (classes, regression):
         raise UsageError(
             f"CHECKPOINT {checkpoint} predicts {_kind(task.cfg.num_classes, task.cfg.regression_target)} and "
@@ -111,7 +111,7 @@ def evaluate(args: argparse.Namespace) -> dict:
     """Predict and score every dev set; returns what ``scores.json`` holds."""
     record = json.loads((args.data / "prepare.json").read_text(encoding="utf-8"))
     settings = record["settings"]
-    name, task_of_glue = settings["task"], TASKS[settings["task"]]
+    name, task_of_glue = settings["task"], recorded_task(settings)
     model, task = load(args.checkpoint, args.data, settings, args.backbone)
     if torch.cuda.is_available() and not args.cpu:
         model.cuda()

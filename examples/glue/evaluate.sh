@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Predict the dev set of a task of GLUE and score the predictions.
 #
-#   TASK           cola, mrpc, sts-b, rte, sst-2, qnli, qqp, mnli or wnli (default: rte)
+#   TASK           cola, mrpc, sts-b, rte, sst-2, qnli, qqp, mnli, wnli or your own (default: rte)
 #   BACKBONE_DIR   as in train.sh (default: examples/glue/minilm)
 #   BACKBONE       where the backbone of an adapter file is now (default: where it was in training)
 #   DATA           folder written by prepare.sh (default: data-bin/glue/TASK-BACKBONE_DIR's name)
@@ -14,7 +14,8 @@
 #
 # Writes into SAVE_DIR predictions.tsv, in the order of the dev file, and scores.json: Matthews correlation (CoLA),
 # accuracy and F1 (MRPC, QQP), Pearson and Spearman correlation (STS-B), accuracy (others), each x 100 and over
-# the whole set. MNLI's mismatched set goes to predictions-mismatched.tsv.
+# the whole set; of your own task accuracy, of two classes with F1 (of the second) and Matthews correlation, of scores
+# both correlations. MNLI's mismatched set goes to predictions-mismatched.tsv.
 #
 #   TASK=rte ADAPTER=houlsby PRUNER=snip SPARSITY=0.4 bash examples/glue/evaluate.sh
 set -euo pipefail

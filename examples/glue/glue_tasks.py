@@ -1,8 +1,9 @@
-"""The nine tasks of GLUE in their original TSV layout: columns, labels, metrics."""
+"""The nine tasks of GLUE in their original TSV layout, and tasks of one's own: columns, labels, metrics."""
 
 import difflib
 import math
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import NamedTuple
@@ -23,14 +24,15 @@ class Task:
     """One task.
 
     Args:
-        folder: where it lies in GLUE_DIR.
+        folder: where it lies in GLUE_DIR, which is its name if it is one of one's own.
         texts: columns of the sentences, by their name in the header or, where there is none, by number.
         label: column of the label, likewise.
-        labels: what a label can be, in the order of the classes; empty where it is a score from 0 to 5.
+        labels: what a label can be, in the order of the classes; empty where it is a score.
         metrics: what is reported, the first being the task's own.
         dev: the dev files and the names that fairseq gives the sets.
         columns: how many there are where no header says so.
         broken_rows: whether the published training file has rows that lack columns, which everyone leaves out.
+        scores: the least and the highest score.
     """
 
     folder: str
@@ -41,6 +43,7 @@ class Task:
     dev: dict[str, str] = field(default_factory=lambda: {"valid": "dev"})
     columns: int | None = None
     broken_rows: bool = False
+    scores: tuple[float, float] = (-math.inf, math.inf)
 
     @property
     def regression(self) -> bool:
@@ -49,10 +52,11 @@ class Task:
 
 NLI = ("entailment", "not_entailment")
 PAIR = ("sentence1", "sentence2")
+CORRELATIONS = ("pearson", "spearman")
 TASKS = {
     "cola": Task("CoLA", (3,), 1, ("0", "1"), metrics=("matthews",), columns=4),
     "mrpc": Task("MRPC", ("#1 String", "#2 String"), "Quality", ("0", "1"), metrics=("accuracy", "f1")),
-    "sts-b": Task("STS-B", PAIR, "score", (), metrics=("pearson", "spearman")),
+    "sts-b": Task("STS-B", PAIR, "score", (), metrics=CORRELATIONS, scores=(0, 5)),
     "rte": Task("RTE", PAIR, "label", NLI),
     "sst-2": Task("SST-2", ("sentence",), "label", ("0", "1")),
     "qnli": Task("QNLI", ("question", "sentence"), "label", NLI),
@@ -75,17 +79,53 @@ TASKS = {
 }
 
 
-def find_task(name: str) -> Task:
-    """The task of that name.
+def find_task(name: str, folder: Path) -> Task:
+    """The task of that name: of GLUE, or of one's own in ``folder``.
 
     Raises:
         DataError: there is none; the message suggests the nearest.
     """
     if name in TASKS:
         return TASKS[name]
+    if name not in {task.folder for task in TASKS.values()} and (folder / name).is_dir():
+        return read_task(folder / name)
     near = difflib.get_close_matches(name.lower(), TASKS, n=1, cutoff=0.4)
     hint = f"did you mean {near[0]}? " if near else ""
-    raise DataError(f"TASK {name}: there is no such task; {hint}It is one of {', '.join(TASKS)}")
+    raise DataError(
+        f"TASK {name}: there is no such task; {hint}It is one of {', '.join(TASKS)}, or a folder in GLUE_DIR with "
+        "train.tsv and dev.tsv of your own"
+    )
+
+
+def read_task(folder: Path) -> Task:
+    """What ``train.tsv`` of one's own says: its header has ``sentence``, or ``sentence1`` and ``sentence2``, and
+    ``label``, or ``score`` for a number.
+
+    Raises:
+        DataError: there is no file, or its labels are no classes.
+    """
+    path = folder / "train.tsv"
+    header, *rows = (line.split("\t") for line in read_lines(find_file(path)))
+    texts = PAIR if "sentence2" in header else ("sentence",)
+    if "label" not in header:
+        return own_task(folder.name, texts, ())
+    column = header.index("label")
+    labels = sorted({row[column].strip() for row in rows if len(row) == len(header)})
+    if not 2 <= len(labels) <= max(2, len(rows) // 2):
+        raise DataError(
+            f"{path} has {len(labels)} different labels in {len(rows)} rows; call the column score if they are numbers"
+        )
+    return own_task(folder.name, texts, labels)
+
+
+def own_task(name: str, texts: Sequence[str], labels: Sequence[str]) -> Task:
+    metrics = CORRELATIONS if not labels else ("accuracy", "f1", "matthews") if len(labels) == 2 else ("accuracy",)
+    return Task(name, tuple(texts), "label" if labels else "score", tuple(labels), metrics)
+
+
+def recorded_task(settings: dict) -> Task:
+    """The task of prepared data, by the settings in their ``prepare.json``."""
+    return TASKS.get(settings["task"]) or own_task(settings["task"], (), settings["labels"])
 
 
 def find_file(path: Path) -> Path:
@@ -98,7 +138,7 @@ def find_file(path: Path) -> Path:
     for file in (path, packed):
         if file.exists():
             return file
-    raise DataError(f"{path} is missing; GLUE_DIR holds the folders of GLUE's original TSV layout")
+    raise DataError(f"{path} is missing; GLUE_DIR holds the folders of the tasks")
 
 
 def read_examples(task: Task, folder: Path, stem: str, limit: int | None = None) -> tuple[list[Example], int]:
@@ -116,9 +156,7 @@ def read_examples(task: Task, folder: Path, stem: str, limit: int | None = None)
         header = lines[0].split("\t")
         absent = [name for name in (*task.texts, task.label) if name not in header]
         if absent:
-            raise DataError(
-                f"{path}, line 1: the header has no column {absent[0]!r}; it is that of GLUE's original files"
-            )
+            raise DataError(f"{path}, line 1: the header has no column {absent[0]!r}; columns are separated by tabs")
         texts, label = tuple(header.index(name) for name in task.texts), header.index(task.label)
         first, columns = 2, len(header)
     examples, broken = [], 0
@@ -150,6 +188,8 @@ def _label(task: Task, text: str, where: str) -> str:
         score = float(text)
     except ValueError:
         score = math.nan
-    if not 0 <= score <= 5:
-        raise DataError(f"{where}: the score {text!r} is not a number from 0 to 5")
+    low, high = task.scores
+    if not (low <= score <= high and math.isfinite(score)):
+        between = f" from {low:g} to {high:g}" if math.isfinite(low) else ""
+        raise DataError(f"{where}: the score {text!r} is not a number{between}")
     return text

@@ -120,7 +120,7 @@ def write_labels(task: Task, examples: list[Example], name: str, folder: Path) -
     labels.save(str(folder / "label" / "dict.txt"))
     with written(folder, ["label"], name, labels) as (builder,):
         for example in examples:
-            builder.add_item(labels.encode_line(example.label, add_if_not_exist=False))
+            builder.add_item(labels.encode_line(example.label, lambda line: [line], add_if_not_exist=False))
 
 
 @contextmanager
@@ -143,8 +143,8 @@ def check_folders(args: argparse.Namespace) -> None:
 
 def prepare(args: argparse.Namespace) -> dict:
     """Read, check, tokenise and binarise; returns the counts of each set."""
-    task = find_task(args.task)
     check_folders(args)
+    task = find_task(args.task, args.glue_dir)
     symbols = load_dictionary(args.backbone_dir / "dict.txt")
     encode = load_encoder(args.backbone_dir)
     args.separator = None if find_tokenizer(args.backbone_dir) == WORDPIECE else symbols.eos()
@@ -162,14 +162,17 @@ def prepare(args: argparse.Namespace) -> dict:
             if broken:
                 counts[name]["broken_rows"] = broken
             write_labels(task, examples, name, folder)
-        record = settings(args) | {"init_token": symbols.bos(), "num_classes": len(task.labels) or 1}
+        classes = {"num_classes": len(task.labels) or 1, "labels": task.labels}
+        record = settings(args) | classes | {"init_token": symbols.bos()}
         write_json(folder / "prepare.json", {"settings": record, "sets": counts})
     return counts
 
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = Parser(__doc__)
-    parser.add_argument("--task", required=True, help="cola, mrpc, sts-b, rte, sst-2, qnli, qqp, mnli or wnli")
+    parser.add_argument(
+        "--task", required=True, help="cola, mrpc, sts-b, rte, sst-2, qnli, qqp, mnli, wnli or your own"
+    )
     parser.add_argument("--glue-dir", type=Path, required=True, help="folder with CoLA, MRPC, ...")
     parser.add_argument("--backbone-dir", type=Path, required=True, help="folder with dict.txt and the tokenizer")
     parser.add_argument("--data", type=Path, required=True, help="folder to write")

@@ -1,7 +1,9 @@
 #!/usr/bin/env bash
 # Binarise a task of GLUE for fairseq: read, check, tokenise with the backbone's tokenizer, cut, binarise.
 #
-#   TASK           cola, mrpc, sts-b, rte, sst-2, qnli, qqp, mnli or wnli (default: rte)
+#   TASK           cola, mrpc, sts-b, rte, sst-2, qnli, qqp, mnli or wnli, or a folder in GLUE_DIR with train.tsv and
+#                  dev.tsv of your own, whose header has sentence, or sentence1 and sentence2, and label, or score for
+#                  a number (default: rte)
 #   GLUE_DIR       folder with CoLA, MRPC, STS-B, ... in GLUE's original TSV layout; a file that is only there as
 #                  .tsv.gz is read from that (required)
 #   BACKBONE_DIR   the backbone's model.pt, dict.txt and tokenizer, as sparse-adapter convert writes them

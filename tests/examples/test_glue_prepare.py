@@ -232,3 +232,48 @@ def test_real_files_parse_completely(tasks, name):
             assert Counter(example.label for example in examples).most_common(1) == [commonest]
         else:
             assert len({example.label for example in examples}) > 40
+
+
+def own(root: Path, header: str, rows: list[str]) -> Path:
+    (root / "mine").mkdir(parents=True)
+    for stem in ("train", "dev"):
+        (root / "mine" / f"{stem}.tsv").write_text("\n".join([header, *rows, ""]))
+    return root
+
+
+def test_a_task_of_one_s_own(prepare, folder, tmp_path):
+    rows = [f"{sentence(i, 4)}\t{label}\tx" for i, label in enumerate(["very good", "bad", "so so"] * 3)]
+    glue = own(tmp_path / "glue", "sentence\tlabel\tnote", rows)
+    record = run(prepare, folder, tmp_path / "data", "mine", glue=glue)
+    assert (record["settings"]["num_classes"], record["settings"]["labels"]) == (3, ["bad", "so so", "very good"])
+    labels = symbols(tmp_path / "data", "valid", "label")
+    assert [item[0] for item in labels] == ["very good", "bad", "so so"] * 3
+    task = load("glue_tasks").recorded_task(record["settings"])
+    assert task.labels == ("bad", "so so", "very good") and task.metrics == ("accuracy",)
+
+
+def test_scores_of_one_s_own(prepare, folder, tmp_path):
+    rows = [f"{-7.5 * i}\t{sentence(i, 4)}\t{sentence(i, 3)}" for i in range(6)]
+    glue = own(tmp_path / "glue", "score\tsentence1\tsentence2", rows)
+    record = run(prepare, folder, tmp_path / "data", "mine", glue=glue)
+    assert (record["settings"]["num_classes"], record["settings"]["labels"]) == (1, [])
+    assert (tmp_path / "data/label/valid.label").read_text().split() == [str(-7.5 * i) for i in range(6)]
+    task = load("glue_tasks").recorded_task(record["settings"])
+    assert task.regression and task.metrics == ("pearson", "spearman")
+
+
+@pytest.mark.parametrize(
+    "header, cells, expected",
+    [
+        ("sentence\tlabel", ["a", "b", "c", "d"], "4 different labels in 4 rows; call the column score"),
+        ("sentence\tlabel", ["a"] * 4, "1 different labels in 4 rows"),
+        ("text\tlabel", ["a", "b"] * 2, "line 1: the header has no column 'sentence'"),
+        ("sentence\tclass", ["a", "b"] * 2, "line 1: the header has no column 'score'"),
+        ("sentence\tscore", ["1", "inf", "2", "3"], "line 3: the score 'inf' is not a number"),
+    ],
+)
+def test_mistakes_in_one_s_own_task(prepare, folder, tmp_path, header, cells, expected):
+    glue = own(tmp_path / "glue", header, [f"{sentence(i, 4)}\t{cell}" for i, cell in enumerate(cells)])
+    with pytest.raises(SystemExit) as exit:
+        run(prepare, folder, tmp_path / "data", "mine", glue=glue)
+    assert expected in str(exit.value) and not (tmp_path / "data").exists()
