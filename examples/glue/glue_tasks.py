@@ -107,6 +107,8 @@ def read_task(folder: Path) -> Task:
     path = folder / "train.tsv"
     header, *rows = (line.split("\t") for line in read_lines(find_file(path)))
     texts = PAIR if "sentence2" in header else ("sentence",)
+    if not {"label", "score"} & set(header):
+        raise DataError(f"{path}, line 1: the header has neither a column 'label' nor 'score'")
     if "label" not in header:
         return own_task(folder.name, texts, ())
     column = header.index("label")

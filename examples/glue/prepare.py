@@ -170,9 +170,7 @@ def prepare(args: argparse.Namespace) -> dict:
 
 def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser = Parser(__doc__)
-    parser.add_argument(
-        "--task", required=True, help="cola, mrpc, sts-b, rte, sst-2, qnli, qqp, mnli, wnli or your own"
-    )
+    parser.add_argument("--task", required=True, help="of GLUE, or a folder of your own")
     parser.add_argument("--glue-dir", type=Path, required=True, help="folder with CoLA, MRPC, ...")
     parser.add_argument("--backbone-dir", type=Path, required=True, help="folder with dict.txt and the tokenizer")
     parser.add_argument("--data", type=Path, required=True, help="folder to write")

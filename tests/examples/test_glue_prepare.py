@@ -268,7 +268,7 @@ def test_scores_of_one_s_own(prepare, folder, tmp_path):
         ("sentence\tlabel", ["a", "b", "c", "d"], "4 different labels in 4 rows; call the column score"),
         ("sentence\tlabel", ["a"] * 4, "1 different labels in 4 rows"),
         ("text\tlabel", ["a", "b"] * 2, "line 1: the header has no column 'sentence'"),
-        ("sentence\tclass", ["a", "b"] * 2, "line 1: the header has no column 'score'"),
+        ("sentence\tclass", ["a", "b"] * 2, "line 1: the header has neither a column 'label' nor 'score'"),
         ("sentence\tscore", ["1", "inf", "2", "3"], "line 3: the score 'inf' is not a number"),
     ],
 )
