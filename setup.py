@@ -34,7 +34,8 @@ setup(
     ],
     entry_points={"console_scripts": ["sparse-adapter = sparse_adapter.cli:main"]},
     extras_require={
-        "test": ["pytest>=8", "pytest-xdist", "matplotlib"],
+        "test": ["pytest>=8", "pytest-xdist", "matplotlib", "sacremoses", "subword-nmt"],
+        "moses": ["sacremoses", "subword-nmt"],  # for backbones that want tokenised text, as fairseq's WMT models
         "plot": ["matplotlib"],
         "study": ["snakemake>=9", "pandas", "matplotlib", "jinja2"],
         "peers": ["adapters==1.3.0", "peft", "transformers~=4.57.6"],  # for tests/adapters/test_peers.py, tests/cli

@@ -33,8 +33,9 @@ if ((${AVERAGE:-0} > 0)); then
 fi
 find_checkpoint checkpoint_best.pt
 model_options
+text_flags
 
-generate "${task_flags[@]}" --post-process sentencepiece --required-batch-size-multiple 1 \
+generate "${task_flags[@]}" "${text_flags[@]}" --required-batch-size-multiple 1 \
     --beam "${BEAM:-5}" --lenpen "${LENPEN:-1}" --max-tokens "${MAX_TOKENS:-4096}" "${options[@]}" "$@"
 
 python examples/translation/score.py --references "$DATA/$SUBSET.$TGT" --log "$log" --save-dir "$SAVE_DIR" --subset "$SUBSET"

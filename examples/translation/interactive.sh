@@ -17,14 +17,14 @@ source "$(dirname "${BASH_SOURCE[0]}")/settings.sh"
 run_settings
 find_checkpoint checkpoint_best.pt
 model_options
+text_flags
 if without_gpu; then options+=(--cpu); fi
 
 errors="$(mktemp)"
 trap 'rm -f "$errors"' EXIT
-# The source is encoded here, since fairseq's --bpe knows one model for both languages.
 PYTHONUNBUFFERED=1 python examples/translation/encode.py --data "$DATA" --language "$SRC" |
     PYTHONUNBUFFERED=1 fairseq-interactive "$DATA" --user-dir user_dir --path "$CHECKPOINT" "${task_flags[@]}" \
-        --post-process sentencepiece --buffer-size "${BUFFER:-1}" --beam "${BEAM:-5}" --lenpen "${LENPEN:-1}" \
+        "${text_flags[@]}" --buffer-size "${BUFFER:-1}" --beam "${BEAM:-5}" --lenpen "${LENPEN:-1}" \
         "${options[@]}" "$@" 2>"$errors" |
     awk -F '\t' '/^D-/ { print $3; fflush() }' || {
     tail -n 5 "$errors" >&2

@@ -14,7 +14,7 @@ from tqdm import tqdm
 
 sys.path.append(str(Path(__file__).parents[1]))  # examples, for preparation
 
-from pieces import copy_backbone, learn, load_models  # noqa: E402
+from pieces import KINDS, SENTENCEPIECE, bpe_files, copy_backbone, find_kind, learn, load_encoders  # noqa: E402
 from preparation import (  # noqa: E402
     DataError,
     Parser,
@@ -30,7 +30,7 @@ from preparation import (  # noqa: E402
 )
 
 SPLITS = ("train", "valid", "test")
-REMEDY = "the SentencePiece model must be the backbone's"
+REMEDY = "the BPE must be the backbone's"
 
 Text = dict[str, list[str]]  # sentences by language
 
@@ -57,12 +57,12 @@ def read_split(raw: Path, split: str, languages: tuple[str, str]) -> Text:
     return text
 
 
-def encode(split: str, text: Text, models: dict, longest: int | None) -> tuple[dict[str, list[list[str]]], int]:
+def encode(split: str, text: Text, encoders: dict, longest: int | None) -> tuple[dict[str, list[list[str]]], int]:
     """Pieces by language, and how many pairs were left out because a side has more than ``longest``."""
     encoded = {}
     for language, lines in text.items():
         progress = tqdm(lines, f"{split}.{language}", mininterval=2)
-        encoded[language] = [models[language].encode(line, out_type=str) for line in progress]
+        encoded[language] = [encoders[language](line) for line in progress]
     pairs = list(zip(*encoded.values(), strict=True))
     kept = [pair for pair in pairs if longest is None or max(map(len, pair)) <= longest]
     if not kept:
@@ -91,7 +91,7 @@ def binarise(text: Path, output: Path, languages: tuple[str, str], workers: int)
 
 
 def check_settings(args: argparse.Namespace) -> None:
-    """Refuse what cannot work before anything is read."""
+    """Refuse what cannot work before anything is read, and find out the kind of BPE."""
     if args.source == args.target:
         raise DataError(f"SRC and TGT are both {args.source}")
     for name, folder in (("RAW", args.raw), ("BACKBONE_DIR", args.backbone_dir)):
@@ -100,6 +100,13 @@ def check_settings(args: argparse.Namespace) -> None:
     for language in (args.source, args.target):
         if args.langs and language not in args.langs.split(","):
             raise DataError(f"language {language} is not one of LANGS: {args.langs}")
+    if args.backbone_dir is None and args.bpe not in (None, SENTENCEPIECE):
+        raise DataError(f"BPE={args.bpe} is a backbone's own: set BACKBONE_DIR. Without it, SentencePiece is learned")
+    if args.bpe is None:
+        languages = (args.source, args.target)
+        args.bpe = find_kind(args.backbone_dir, languages) if args.backbone_dir else SENTENCEPIECE
+    if args.tokenizer and args.bpe == SENTENCEPIECE:
+        raise DataError(f"TOKENIZER={args.tokenizer} is for BPEs that want tokenised text, and SentencePiece does not")
     check_output(args.data, args.raw, *([args.backbone_dir] if args.backbone_dir else []))
 
 
@@ -115,12 +122,12 @@ def prepare(args: argparse.Namespace) -> dict:
         text = folder / "text"
         text.mkdir()
         if args.backbone_dir:
-            copy_backbone(args.backbone_dir, text, languages)
+            copy_backbone(args.backbone_dir, text, languages, args.bpe)
         else:
             learn(splits["train"], args.vocabulary, args.separate, text)
-        models = load_models(text, languages)
+        encoders = load_encoders(text, languages, args.bpe, args.tokenizer)
         for split, sentences in splits.items():
-            pieces, left_out = encode(split, sentences, models, args.max_length if split == "train" else None)
+            pieces, left_out = encode(split, sentences, encoders, args.max_length if split == "train" else None)
             counts[split] = {"pairs": len(pieces[args.source]), "left_out": left_out}
             for language in languages:
                 dictionary, number = text / f"dict.{language}.txt", sum(map(len, pieces[language]))
@@ -131,8 +138,8 @@ def prepare(args: argparse.Namespace) -> dict:
                 if split != "train":
                     write_lines(folder / f"{split}.{language}", sentences[language])
         binarise(text, folder, languages, args.workers)
-        for model in text.glob("*.model"):
-            shutil.move(model, folder / model.name)
+        for file in bpe_files(text, args.bpe):
+            shutil.move(file, folder / file.name)
         shutil.rmtree(text)
         write_json(folder / "prepare.json", {"settings": settings(args), "splits": counts})
     return counts
@@ -144,7 +151,9 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--target", required=True, help="language")
     parser.add_argument("--raw", type=Path, required=True, help="folder with train, valid and test")
     parser.add_argument("--data", type=Path, required=True, help="folder to write")
-    parser.add_argument("--backbone-dir", type=Path, help="folder with dictionary and SentencePiece model")
+    parser.add_argument("--backbone-dir", type=Path, help="folder with dictionary and BPE")
+    parser.add_argument("--bpe", choices=KINDS, help="of the backbone (default: by its files)")
+    parser.add_argument("--tokenizer", choices=("moses",), help="of the backbone, before its BPE (default: none)")
     parser.add_argument("--langs", default="", help="languages of mBART, whose symbols follow its dictionary")
     parser.add_argument("--vocabulary", type=at_least(32), default=8000, help="pieces to learn")
     parser.add_argument("--separate", action="store_true", help="learn one vocabulary for each language")

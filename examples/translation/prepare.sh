@@ -1,13 +1,15 @@
 #!/usr/bin/env bash
-# Binarise parallel text for fairseq: read, check, encode with SentencePiece, binarise.
+# Binarise parallel text for fairseq: read, check, encode with the backbone's BPE or SentencePiece, binarise.
 #
 #   SRC, TGT       languages (default: en, de)
 #   RAW            folder with train, valid and test, each as X.SRC and X.TGT or X.SRC.gz and X.TGT.gz, one sentence
 #                  a line (required)
 #   DATA           folder to write; replaced only once the new one is complete (default: data-bin/translation/SRC-TGT)
-#   BACKBONE_DIR   the backbone's dict.txt, or dict.SRC.txt and dict.TGT.txt, and its SentencePiece model:
-#                  sentencepiece.bpe.model, sentence.bpe.model, or sentencepiece.SRC.model and .TGT.model. Without
-#                  it, dictionary and SentencePiece model are learned from the training text
+#   BACKBONE_DIR   the backbone's dict.txt, or dict.SRC.txt and dict.TGT.txt, and its BPE: sentencepiece.bpe.model,
+#                  sentence.bpe.model, or sentencepiece.SRC.model and .TGT.model; encoder.json and vocab.bpe; or
+#                  bpecodes. Without it, dictionary and SentencePiece model are learned from the training text
+#   BPE            sentencepiece, gpt2, subword_nmt or fastbpe (default: by the files; subword_nmt for bpecodes)
+#   TOKENIZER      moses: the backbone wants text that is tokenised first, as fairseq's WMT models (default: none)
 #   LANGS          with mBART: its languages, comma separated, whose symbols follow its dictionary (default: none)
 #   VOCAB          pieces to learn (default: 8000)
 #   SEPARATE       1: learn one vocabulary for each language (default: 0, one for both)
@@ -15,7 +17,7 @@
 #   WORKERS        processes (default: 2)
 #   VENV           Python environment (default: the active one, or .venv)
 #
-# DATA then holds fairseq's .bin and .idx files and dictionaries, the SentencePiece model, {valid,test}.SRC and .TGT
+# DATA then holds fairseq's .bin and .idx files and dictionaries, the files of the BPE, {valid,test}.SRC and .TGT
 # (raw, for scoring and fairseq-interactive), and prepare.json: the settings, and how many pairs there are.
 #
 #   SRC=en TGT=de RAW=text DATA=data-bin/translation/mine bash examples/translation/prepare.sh
@@ -27,6 +29,8 @@ data_settings
 
 options=()
 if [[ -n "${BACKBONE_DIR:-}" ]]; then options+=(--backbone-dir "$BACKBONE_DIR"); fi
+if [[ -n "${BPE:-}" ]]; then options+=(--bpe "$BPE"); fi
+if [[ -n "${TOKENIZER:-}" ]]; then options+=(--tokenizer "$TOKENIZER"); fi
 if [[ -n "${LANGS:-}" ]]; then options+=(--langs "$LANGS"); fi
 if [[ "${SEPARATE:-0}" == 1 ]]; then options+=(--separate); fi
 exec python examples/translation/prepare.py --source "$SRC" --target "$TGT" --raw "$RAW" --data "$DATA" \

@@ -24,6 +24,13 @@ run_settings() {
     mapfile -t task_flags < <(python examples/translation/task_flags.py --data "$DATA" --source "$SRC" --target "$TGT")
 }
 
+# By which fairseq-generate and fairseq-interactive turn symbols into text, in text_flags.
+text_flags() {
+    local flags
+    flags="$(python examples/translation/encode.py --data "$DATA" --flags)"
+    mapfile -t text_flags <<<"$flags"
+}
+
 # What fairseq's commands are told of a model beside its path, in options.
 model_options() {
     options=()

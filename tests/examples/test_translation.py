@@ -12,6 +12,7 @@ import pytest
 import torch
 from fairseq.data import Dictionary, indexed_dataset
 from sacrebleu.metrics import BLEU
+from sparse_adapter.serving.text import Codec
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "translation"
 ENGLISH = "one two three red house dog sees a big green tree under the old bridge and many people walk home"
@@ -96,6 +97,41 @@ def test_a_backbone_brings_its_dictionary_and_pieces(prepare, data, raw, tmp_pat
         assert (tmp_path / name).read_bytes() == (data / name).read_bytes()
 
 
+@pytest.fixture(scope="module")
+def wmt(raw, tmp_path_factory) -> Path:
+    """What a WMT model of fairseq's brings: dictionaries by language, and codes of subword-nmt for tokenised text."""
+    learn_bpe, apply_bpe = (pytest.importorskip(f"subword_nmt.{name}") for name in ("learn_bpe", "apply_bpe"))
+    moses = pytest.importorskip("sacremoses").MosesTokenizer("en")
+    folder = tmp_path_factory.mktemp("wmt")
+    texts = {"en": (raw / "train.en").read_text(), "de": gzip.decompress((raw / "train.de.gz").read_bytes()).decode()}
+    lines = [moses.tokenize(line, return_str=True) for text in texts.values() for line in text.splitlines()]
+    with (folder / "bpecodes").open("w") as codes:
+        learn_bpe.learn_bpe(lines, codes, 30)
+    with (folder / "bpecodes").open() as codes:
+        bpe = apply_bpe.BPE(codes)
+    for language in texts:
+        dictionary = Dictionary()
+        for line in lines:
+            dictionary.encode_line(bpe.process_line(line), append_eos=False)
+        dictionary.save(str(folder / f"dict.{language}.txt"))
+    return folder
+
+
+def test_a_backbone_brings_its_own_bpe_and_tokenizer(prepare, wmt, raw, tmp_path):
+    prepare(raw, tmp_path, "--backbone-dir", wmt, "--tokenizer", "moses")
+    settings = json.loads((tmp_path / "prepare.json").read_text())["settings"]
+    assert (settings["bpe"], settings["tokenizer"]) == ("subword_nmt", "moses")
+    flags = [sys.executable, str(EXAMPLE / "encode.py"), "--data", str(tmp_path), "--flags"]
+    shown = subprocess.run(flags, capture_output=True, text=True).stdout.split()
+    assert shown == ["--bpe", "subword_nmt", "--bpe-codes", str(tmp_path / "bpecodes"), "--tokenizer", "moses"]
+    dictionary = Dictionary.load(str(tmp_path / "dict.de.txt"))
+    binary = indexed_dataset.make_dataset(str(tmp_path / "test.en-de.de"), "mmap")
+    encoded = [dictionary.string(binary[i]) for i in range(len(binary))]
+    codec = Codec.build("moses", "subword_nmt", bpe_codes=str(tmp_path / "bpecodes"), target_lang="de")
+    assert any("@@" in line for line in encoded)
+    assert [codec.decode(line) for line in encoded] == (tmp_path / "test.de").read_text().splitlines()
+
+
 def test_longer_training_pairs_are_left_out_and_counted(prepare, raw, tmp_path):
     prepare(raw, tmp_path, "--vocabulary", 48, "--max-length", 6)
     splits = json.loads((tmp_path / "prepare.json").read_text())["splits"]
@@ -128,7 +164,10 @@ def test_bad_text_is_refused_before_anything_is_written(prepare, raw, tmp_path, 
         (("--vocabulary", 3000), {}, "set a smaller VOCAB"),
         (("--langs", "en_XX,de_DE"), {}, "language en is not one of LANGS: en_XX,de_DE"),
         ((), {"target": "en"}, "SRC and TGT are both en"),
-        (("--backbone-dir", EXAMPLE), {}, "dict.txt is missing"),
+        (("--backbone-dir", EXAMPLE), {}, "holds no BPE for en and de"),
+        (("--backbone-dir", EXAMPLE, "--bpe", "gpt2"), {}, "dict.txt is missing"),
+        (("--bpe", "subword_nmt"), {}, "set BACKBONE_DIR"),
+        (("--tokenizer", "moses"), {}, "TOKENIZER=moses is for BPEs that want tokenised text"),
         (("--backbone-dir", "nowhere"), {}, "there is no such folder"),
     ],
 )
