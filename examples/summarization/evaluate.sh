@@ -31,18 +31,8 @@ SUBSET="${SUBSET:-test}"
 find_checkpoint checkpoint_best.pt
 [[ -f "$DATA/$SUBSET.summary.txt" ]] || fail "$DATA/$SUBSET.summary.txt is missing; SUBSET can be valid or test"
 
-if [[ -f "$DATA/sentencepiece.bpe.model" ]]; then
-    options=(--bpe sentencepiece --sentencepiece-model "$DATA/sentencepiece.bpe.model")
-elif [[ -f "$DATA/encoder.json" && -f "$DATA/vocab.bpe" ]]; then
-    options=(--bpe gpt2 --gpt2-encoder-json "$DATA/encoder.json" --gpt2-vocab-bpe "$DATA/vocab.bpe")
-else
-    fail "$DATA holds neither sentencepiece.bpe.model nor encoder.json and vocab.bpe; make it with prepare.sh"
-fi
+decoding_settings
 if [[ -n "${MAX_TOKENS:-}" ]]; then options+=(--max-tokens "$MAX_TOKENS"); fi
-if [[ -n "${BACKBONE:-}" ]]; then options+=(--model-overrides "{'backbone': '$BACKBONE'}"); fi
-generate --task sparse_adapter_translation --source-lang source --target-lang target \
-    --truncate-source --max-source-positions "$MAX_POSITIONS" --max-target-positions "$MAX_POSITIONS" \
-    --beam "${BEAM:-6}" --lenpen "${LENPEN:-1}" --max-len-b "${MAX_LEN_B:-60}" --min-len "${MIN_LEN:-10}" \
-    --no-repeat-ngram-size "${NO_REPEAT_NGRAM:-3}" --batch-size "${BATCH_SIZE:-32}" "${options[@]}" "$@"
+generate --truncate-source --batch-size "${BATCH_SIZE:-32}" "${options[@]}" "$@"
 
 python examples/summarization/score.py --data "$DATA" --subset "$SUBSET" --log "$log" --save-dir "$SAVE_DIR"

@@ -1,4 +1,4 @@
-# Sourced by prepare.sh, train.sh, evaluate.sh and families.sh, which document the settings.
+# Sourced by the scripts of this folder, which document the settings.
 PATHS="RAW DATA BACKBONE_DIR BACKBONE SAVE_DIR CHECKPOINT"
 source "$(dirname "${BASH_SOURCE[0]}")/../common.sh"
 
@@ -15,4 +15,22 @@ run_settings() {
     if [[ ! -f "$DATA/dict.source.txt" ]]; then
         fail "DATA $DATA holds no binarised data; make it with RAW=... DATA=... bash examples/summarization/prepare.sh"
     fi
+}
+
+# What evaluate.sh and interactive.sh agree on: task, decoding and how symbols become text, in options.
+decoding_settings() {
+    options=(
+        --task sparse_adapter_translation --source-lang source --target-lang target
+        --max-source-positions "$MAX_POSITIONS" --max-target-positions "$MAX_POSITIONS"
+        --beam "${BEAM:-6}" --lenpen "${LENPEN:-1}" --max-len-b "${MAX_LEN_B:-60}" --min-len "${MIN_LEN:-10}"
+        --no-repeat-ngram-size "${NO_REPEAT_NGRAM:-3}"
+    )
+    if [[ -f "$DATA/sentencepiece.bpe.model" ]]; then
+        options+=(--bpe sentencepiece --sentencepiece-model "$DATA/sentencepiece.bpe.model")
+    elif [[ -f "$DATA/encoder.json" && -f "$DATA/vocab.bpe" ]]; then
+        options+=(--bpe gpt2 --gpt2-encoder-json "$DATA/encoder.json" --gpt2-vocab-bpe "$DATA/vocab.bpe")
+    else
+        fail "$DATA holds neither sentencepiece.bpe.model nor encoder.json and vocab.bpe; make it with prepare.sh"
+    fi
+    if [[ -n "${BACKBONE:-}" ]]; then options+=(--model-overrides "{'backbone': '$BACKBONE'}"); fi
 }

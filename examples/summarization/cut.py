@@ -1,0 +1,38 @@
+#!/usr/bin/env python3
+"""Cut each line of standard input at the tokens that DATA was cut at: fairseq-interactive refuses longer ones."""
+
+import argparse
+import json
+import logging
+import sys
+from pathlib import Path
+
+logging.disable(logging.INFO)  # fairseq's messages about absent extras
+
+from sparse_adapter.serving.text import Codec  # noqa: E402
+
+
+def cut(line: str, codec: Codec, limit: int) -> str:
+    """The beginning of ``line`` that has at most ``limit`` tokens, after another encoding, too."""
+    line = " ".join(line.split())
+    while len(tokens := codec.encode(line).split()) > limit:
+        line = codec.decode(" ".join(tokens[:limit])).strip()
+    return line
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="folder written by prepare.sh")
+    args = parser.parse_args()
+    settings = json.loads((args.data / "prepare.json").read_text(encoding="utf-8"))["settings"]
+    if settings["bpe"] == "gpt2":
+        files = {"gpt2_encoder_json": "encoder.json", "gpt2_vocab_bpe": "vocab.bpe"}
+    else:
+        files = {"sentencepiece_model": "sentencepiece.bpe.model"}
+    codec = Codec.build(bpe=settings["bpe"], **{option: str(args.data / name) for option, name in files.items()})
+    for line in sys.stdin:
+        print(cut(line, codec, settings["max_source"] - 1), flush=True)  # the end symbol is the last one
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,31 @@
+#!/usr/bin/env bash
+# Summarise standard input to standard output: a document a line, a summary a line.
+#
+#   DATA             folder written by prepare.sh, of the data that the model was trained on (default: data-bin/xsum)
+#   SAVE_DIR         folder of the run (default: as in train.sh)
+#   CHECKPOINT       as in evaluate.sh (default: SAVE_DIR/checkpoint_best.pt)
+#   BACKBONE         the backbone of adapter-only checkpoints, where it is not where it was in training
+#   BEAM, LENPEN, MAX_LEN_B, MIN_LEN, NO_REPEAT_NGRAM   as in evaluate.sh (default: 6, 1, 60, 10, 3)
+#   MAX_POSITIONS    positions of the backbone (default: by ARCH, 512 for bart_mini and otherwise 1024)
+#   BUFFER           documents that are summarised together (default: 1)
+#   VENV             Python environment (default: the active one, or .venv)
+#
+# Documents are cut as in training. Arguments are passed on to fairseq-interactive.
+#
+#   SAVE_DIR=data-bin/quickstart/sparse DATA=data-bin/quickstart/data bash examples/summarization/interactive.sh < docs
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/settings.sh"
+run_settings
+find_checkpoint checkpoint_best.pt
+decoding_settings
+if without_gpu; then options+=(--cpu); fi
+
+errors="$(mktemp)"
+trap 'rm -f "$errors"' EXIT
+PYTHONUNBUFFERED=1 python examples/summarization/cut.py --data "$DATA" |
+    PYTHONUNBUFFERED=1 fairseq-interactive "$DATA" --user-dir user_dir --path "$CHECKPOINT" \
+        --buffer-size "${BUFFER:-1}" "${options[@]}" "$@" 2>"$errors" |
+    awk -F '\t' '/^D-/ { print $3; fflush() }' || {
+    tail -n 5 "$errors" >&2
+    exit 1
+}
