@@ -123,6 +123,17 @@ def test_failures_are_told_and_not_fatal(tmp_path, capfd, monkeypatch):
     assert len(rows) == 7 and sum(",failed," in row and "it broke" in row for row in rows) == 2
 
 
+def test_an_interrupted_study_leaves_its_results(tmp_path, monkeypatch):
+    def interrupted(*arguments):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("sparse_adapter.cli.study.execute", interrupted)
+    with pytest.raises(SystemExit, match="goes on from here"):
+        main(["study", str(pretended(tmp_path / "here")), "--out", str(tmp_path / "study")])
+    with (tmp_path / "study" / "results.csv").open() as file:
+        assert {row["status"] for row in csv.DictReader(file)} == {"missing"}
+
+
 def test_a_dry_run_runs_nothing(tmp_path, capfd):
     study(pretended(tmp_path / "here"), tmp_path / "out", "--dry-run")
     assert not (tmp_path / "out").exists() and not (tmp_path / "here" / "started").exists()
