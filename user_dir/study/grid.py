@@ -10,7 +10,7 @@ from .plan import FUSION, Plan, Preparation, Run
 FUSED = "pfeiffer"
 # The setting that is a family's size, the grid's ``bottleneck``.
 SIZES = {"lora": "LORA_RANK", "prefix": "PREFIX_LENGTH"}
-SHARED = ("TASK", "BPE", "SRC", "TGT", "LANGS")  # settings that preparation and training have to agree on
+SHARED = ("TASK", "BPE", "TOKENIZER", "SRC", "TGT", "LANGS")  # settings that preparation and training have to agree on
 
 
 def make_plan(study: Study) -> Plan:
