@@ -8,7 +8,7 @@
 #              of the sparse run and of the data (defaults: snip, 0.4, 128, 1, 8000, 200, 1)
 #   OUT        where data and runs go (default: data-bin/quickstart)
 #
-# About 7 minutes on two CPU cores once it is installed; a second start goes on where the first one stopped. With other
+# About 8 minutes on two CPU cores once it is installed; a second start goes on where the first one stopped. With other
 # settings, give another OUT: data and runs that are there are kept as they are.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/help.sh"
