@@ -149,3 +149,15 @@ generate() {
     }
     mv "$log.part" "$log"
 }
+
+# Run fairseq-interactive with "$@" on standard input, and print what it generates, one line for each.
+interact() {
+    errors="$(mktemp)"
+    trap 'rm -f "$errors"' EXIT
+    if without_gpu; then set -- --cpu "$@"; fi
+    PYTHONUNBUFFERED=1 fairseq-interactive "$DATA" --user-dir user_dir --path "$CHECKPOINT" "$@" 2>"$errors" |
+        awk -F '\t' '/^D-/ { print $3; fflush() }' || {
+        tail -n 5 "$errors" >&2
+        exit 1
+    }
+}

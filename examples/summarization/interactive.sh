@@ -18,14 +18,6 @@ source "$(dirname "${BASH_SOURCE[0]}")/settings.sh"
 run_settings
 find_checkpoint checkpoint_best.pt
 decoding_settings
-if without_gpu; then options+=(--cpu); fi
 
-errors="$(mktemp)"
-trap 'rm -f "$errors"' EXIT
 PYTHONUNBUFFERED=1 python examples/summarization/cut.py --data "$DATA" |
-    PYTHONUNBUFFERED=1 fairseq-interactive "$DATA" --user-dir user_dir --path "$CHECKPOINT" \
-        --buffer-size "${BUFFER:-1}" "${options[@]}" "$@" 2>"$errors" |
-    awk -F '\t' '/^D-/ { print $3; fflush() }' || {
-    tail -n 5 "$errors" >&2
-    exit 1
-}
+    interact --buffer-size "${BUFFER:-1}" "${options[@]}" "$@"

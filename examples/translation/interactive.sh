@@ -18,15 +18,7 @@ run_settings
 find_checkpoint checkpoint_best.pt
 model_options
 text_flags
-if without_gpu; then options+=(--cpu); fi
 
-errors="$(mktemp)"
-trap 'rm -f "$errors"' EXIT
 PYTHONUNBUFFERED=1 python examples/translation/encode.py --data "$DATA" --language "$SRC" |
-    PYTHONUNBUFFERED=1 fairseq-interactive "$DATA" --user-dir user_dir --path "$CHECKPOINT" "${task_flags[@]}" \
-        "${text_flags[@]}" --buffer-size "${BUFFER:-1}" --beam "${BEAM:-5}" --lenpen "${LENPEN:-1}" \
-        "${options[@]}" "$@" 2>"$errors" |
-    awk -F '\t' '/^D-/ { print $3; fflush() }' || {
-    tail -n 5 "$errors" >&2
-    exit 1
-}
+    interact "${task_flags[@]}" "${text_flags[@]}" --buffer-size "${BUFFER:-1}" --beam "${BEAM:-5}" \
+        --lenpen "${LENPEN:-1}" "${options[@]}" "$@"

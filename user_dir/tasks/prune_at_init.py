@@ -154,11 +154,6 @@ class PruneAtInitMixin:
                 )
             if getattr(cfg.model, "adapter_only_checkpoints", False):
                 raise UsageError("--adapter-only-checkpoints need a backbone to refer to: use --finetune-from-model")
-        elif weights and path == cfg.checkpoint.restore_file and not has_adapters(read_state(path)["model"]):
-            raise UsageError(
-                f"--restore-file {path} is a backbone, with which every relaunch would start over: name it with "
-                "--finetune-from-model"
-            )
         elif not isinstance(model, AdapterModelMixin):
             pass  # an architecture of fairseq's own: fairseq loads it
         elif self._load(model, cfg, path):
@@ -182,6 +177,11 @@ class PruneAtInitMixin:
         if cfg.ema.store_ema and model.adapter_only:
             raise UsageError("--store-ema keeps a copy of the whole model: use it without --adapter-only-checkpoints")
         resumed = has_adapters(state["model"])
+        if not resumed and path == cfg.checkpoint.restore_file and prunable_weights(model):
+            raise UsageError(
+                f"--restore-file {path} is a backbone, with which every relaunch would start over: name it with "
+                "--finetune-from-model"
+            )
         # A backbone may have a row for <mask> that the data's dictionary has not, so the file does not say it.
         record(cfg.model, backbone_vocabulary=f"{len(self.source_dictionary)} {len(self.target_dictionary)}")
         if resumed and state.get("cfg"):
@@ -191,7 +191,7 @@ class PruneAtInitMixin:
             if changes:
                 logger.warning("%s goes on where it stopped, though %s", path, ", ".join(changes))
             backbone, fingerprint = (getattr(trained_with, key, "") for key in ("backbone", "backbone_fingerprint"))
-            backbone = cfg.model.backbone or _backbone_named(cfg, but=path) or backbone
+            backbone = cfg.model.backbone or _backbone_now(cfg.checkpoint.finetune_from_model, path, backbone)
             backbone = os.path.abspath(backbone) if backbone else ""
             record(cfg.model, backbone=backbone, backbone_fingerprint=fingerprint)
         check_fits(model, state["model"], path)
@@ -257,12 +257,11 @@ class PruneAtInitMixin:
         logger.info("adapters of %s: %s of %s weights kept, not pruned again", path, f"{kept:,}", f"{total:,}")
 
 
-def _backbone_named(cfg: DictConfig, but: str) -> str:
-    """Where --finetune-from-model says that the backbone is now; empty if it is ``but`` or other adapters."""
-    path = cfg.checkpoint.finetune_from_model
-    if not path or path == but or not os.path.isfile(path) or has_adapters(read_state(path)["model"]):
-        return ""
-    return path
+def _backbone_now(named: str | None, start: str, recorded: str) -> str:
+    """Where the backbone is: ``named`` by --finetune-from-model, unless that is ``start`` or holds adapters, too."""
+    if not named or named == start or os.path.abspath(named) == recorded or not os.path.isfile(named):
+        return recorded
+    return recorded if has_adapters(read_state(named)["model"]) else named
 
 
 def _sparsity(cfg: DictConfig) -> float:
