@@ -2,6 +2,7 @@
 
 import ast
 import functools
+import importlib.util
 import sys
 import types
 from collections.abc import Callable
@@ -13,7 +14,7 @@ from .errors import UsageError, one_line_errors
 
 def apply() -> None:
     """Idempotent; runs when the plugin is imported."""
-    from fairseq import checkpoint_utils
+    from fairseq import checkpoint_utils, options
     from fairseq.data import data_utils
     from fairseq.file_io import PathManager
     from fairseq.modules import layer_norm
@@ -47,6 +48,11 @@ def apply() -> None:
     for name, module in list(sys.modules.items()):
         if name == "fairseq.utils" or name.startswith(("fairseq.models.", "fairseq.criterions.")):
             module.eval = plain_value
+
+    # fairseq 0.12.3 takes --bf16 for a wish to train on a TPU (its issue 4696), and fails on GPUs and CPUs, which have
+    # bfloat16 too, with 'NoneType' object has no attribute 'xla_device'.
+    if not hasattr(options.parse_args_and_arch, "__wrapped__"):
+        options.parse_args_and_arch = bf16_without_tpu(options.parse_args_and_arch)
 
     # Where apex is installed, fairseq 0.12.3 takes its LayerNorm on GPUs: another class, whose epsilon BERT's models
     # would not set, and without a second derivative, which GraSP needs. torch's own is as fast by now.
@@ -104,5 +110,20 @@ def copy_at_once(copy: Callable[..., object]) -> Callable[..., object]:
         done = copy(src_path, f"{dst_path}.tmp", overwrite)
         PathManager.rename(f"{dst_path}.tmp", dst_path)
         return done
+
+    return wrapper
+
+
+def bf16_without_tpu(parse: Callable[..., object]) -> Callable[..., object]:
+    """Let ``--bf16`` alone stay on the GPU or the CPU where there is no PyTorch for TPUs."""
+
+    @functools.wraps(parse)
+    def wrapper(*args, **kwargs) -> object:
+        parsed = parse(*args, **kwargs)
+        # With parse_known=True, a pair with what is unknown.
+        options = parsed[0] if isinstance(parsed, tuple) else parsed
+        if options.bf16 and importlib.util.find_spec("torch_xla") is None:
+            options.tpu = False
+        return parsed
 
     return wrapper
