@@ -1,8 +1,8 @@
 """A ``--user-dir`` that makes pretraining a small BART feasible on a CPU: bfloat16 and a better start.
 
-fairseq's ``--amp`` needs a GPU, and its ``--bf16`` leaves nothing in float32; here the forward pass is autocast, which
-nearly doubles the speed on CPUs with AVX512-BF16 or AMX. And BERT's initialisation, N(0, 0.02) whatever the dimension, leaves
-the attention of a 256-dim model almost uniform, so that copying is learnt late: Xavier's does not.
+fairseq's ``--amp`` needs a GPU, and its ``--bf16`` leaves nothing in float32; here the forward pass is autocast,
+which nearly doubles the speed on CPUs with AVX512-BF16 or AMX. And BERT's initialisation, N(0, 0.02) whatever the
+dimension, leaves the attention of a 256-dim model almost uniform, so that copying is learnt late: Xavier's does not.
 """
 
 import sparse_adapter  # noqa: F401  (its compatibility shims: NumPy 2, safe loading on resume)
