@@ -17,7 +17,7 @@ import numpy as np  # noqa: E402
 import sparse_adapter  # noqa: E402, F401  (registers tasks and models; safe loading)
 import torch  # noqa: E402
 from fairseq import checkpoint_utils, tasks, utils  # noqa: E402
-from glue_tasks import recorded_task  # noqa: E402
+from glue_tasks import Task, recorded_task  # noqa: E402
 from scipy.stats import pearsonr, spearmanr  # noqa: E402
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef  # noqa: E402
 from sparse_adapter.errors import UsageError, one_line_errors  # noqa: E402
@@ -48,8 +48,14 @@ def score(metrics: tuple[str, ...], predictions: np.ndarray, labels: np.ndarray)
     return {name: round(100 * float(METRICS[name](predictions, labels)), 4) for name in metrics}
 
 
-def load(checkpoint: Path, data: Path, settings: dict, backbone: Path | None):
+def load(checkpoint: Path, data: Path, settings: dict, backbone: Path | None, cpu: bool):
     """The model, ready for inference, and its task.
+
+    Args:
+        data: the folder that the task reads.
+        settings: those that the data of the training were prepared with.
+        backbone: where it is, if not where it was in training.
+        cpu: stay there, even if there is a GPU.
 
     Raises:
         UsageError: the checkpoint is of another task.
@@ -68,6 +74,8 @@ def load(checkpoint: Path, data: Path, settings: dict, backbone: Path | None):
         )
     (model,), *_ = checkpoint_utils.load_model_ensemble_and_task([str(checkpoint)], overrides, task)
     materialize_(model)
+    if torch.cuda.is_available() and not cpu:
+        model.cuda()
     return model.eval(), task
 
 
@@ -77,7 +85,10 @@ def _kind(classes: int, regression: bool) -> str:
 
 @torch.no_grad()
 def predict(model, task, subset: str, batch_size: int) -> tuple[np.ndarray, np.ndarray]:
-    """What the head says of each example, ``(n, classes)``, and the labels ``(n,)``, in the order of the file."""
+    """What the head says of each example, ``(n, classes)``, and the labels ``(n,)``, in the order of the file.
+
+    The labels are None where the set has none.
+    """
     dataset = task.load_dataset(subset)
     batches = task.get_batch_iterator(
         dataset=dataset,
@@ -92,19 +103,26 @@ def predict(model, task, subset: str, batch_size: int) -> tuple[np.ndarray, np.n
         logits, _ = model(
             **sample["net_input"], features_only=True, classification_head_name=task.cfg.classification_head_name
         )
-        targets = sample["target"].view(-1)
-        for i, output, label in zip(sample["id"].tolist(), logits.float().tolist(), targets.tolist(), strict=True):
+        ids = sample["id"].tolist()
+        targets = sample["target"].view(-1).tolist() if "target" in sample else [None] * len(ids)
+        for i, output, label in zip(ids, logits.float().tolist(), targets, strict=True):
             outputs[i], labels[i] = output, label
     return np.array(outputs), np.array(labels)
 
 
-def write_predictions(path: Path, predictions: list[str], labels: list[str]) -> None:
-    rows = [
-        "index\tprediction\tlabel",
-        *(f"{i}\t{p}\t{t}" for i, (p, t) in enumerate(zip(predictions, labels, strict=True))),
-    ]
+def answers(task: Task, outputs: np.ndarray) -> list[str]:
+    """The class, or the score, of each example."""
+    if task.regression:
+        return [f"{value:.4f}" for value in outputs[:, 0]]
+    return [task.labels[i] for i in outputs.argmax(axis=1)]
+
+
+def write_table(path: Path, columns: dict[str, list[str]]) -> None:
+    """A TSV file with a header, whose first column numbers the rows from 0."""
+    rows = (f"{i}\t" + "\t".join(cells) for i, cells in enumerate(zip(*columns.values(), strict=True)))
     with written_at_once(path) as temporary:
-        temporary.write_text("\n".join(rows) + "\n", encoding="utf-8", newline="\n")
+        text = "\n".join(["\t".join(("index", *columns)), *rows])
+        temporary.write_text(text + "\n", encoding="utf-8", newline="\n")
 
 
 def evaluate(args: argparse.Namespace) -> dict:
@@ -112,24 +130,21 @@ def evaluate(args: argparse.Namespace) -> dict:
     record = json.loads((args.data / "prepare.json").read_text(encoding="utf-8"))
     settings = record["settings"]
     name, task_of_glue = settings["task"], recorded_task(settings)
-    model, task = load(args.checkpoint, args.data, settings, args.backbone)
-    if torch.cuda.is_available() and not args.cpu:
-        model.cuda()
+    model, task = load(args.checkpoint, args.data, settings, args.backbone, args.cpu)
     scores = {"task": name, "metric": task_of_glue.metrics[0]}
     for subset, stem in task_of_glue.dev.items():
         outputs, labels = predict(model, task, subset, args.batch_size)
         suffix = "" if subset == "valid" else stem.removeprefix("dev_")
         if task_of_glue.regression:
-            predictions = outputs[:, 0]
-            shown = [[f"{value:.4f}" for value in predictions], [f"{value:g}" for value in labels]]
+            predictions, shown = outputs[:, 0], [f"{value:g}" for value in labels]
         else:
-            predictions = outputs.argmax(axis=1)
-            shown = [[task_of_glue.labels[i] for i in values] for values in (predictions, labels)]
+            predictions, shown = outputs.argmax(axis=1), [task_of_glue.labels[i] for i in labels]
         found = score(task_of_glue.metrics, predictions, labels)
         if subset == "valid":
             scores["value"] = found[scores["metric"]]
         scores |= {"_".join(filter(None, (key, suffix))): value for key, value in (found | {"n": len(labels)}).items()}
-        write_predictions(args.save_dir / f"{'-'.join(filter(None, ('predictions', suffix)))}.tsv", *shown)
+        path = args.save_dir / f"{'-'.join(filter(None, ('predictions', suffix)))}.tsv"
+        write_table(path, {"prediction": answers(task_of_glue, outputs), "label": shown})
     write_json(args.save_dir / "scores.json", scores)
     return scores
 

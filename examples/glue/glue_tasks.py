@@ -127,7 +127,7 @@ def own_task(name: str, texts: Sequence[str], labels: Sequence[str]) -> Task:
 
 def recorded_task(settings: dict) -> Task:
     """The task of prepared data, by the settings in their ``prepare.json``."""
-    return TASKS.get(settings["task"]) or own_task(settings["task"], (), settings["labels"])
+    return TASKS.get(settings["task"]) or own_task(settings["task"], settings["texts"], settings["labels"])
 
 
 def find_file(path: Path) -> Path:
@@ -152,33 +152,59 @@ def read_examples(task: Task, folder: Path, stem: str, limit: int | None = None)
         DataError: a column is missing, a row has too many or too few, a label is none of the task's.
     """
     path = folder / task.folder / f"{stem}.tsv"
+    skip = task.broken_rows and stem == "train"
+    rows, broken = _read_rows(path, (*task.texts, task.label), task.columns, skip, limit)
+    return [Example(_texts(texts, where), _label(task, label, where), where) for (*texts, label), where in rows], broken
+
+
+def read_unlabelled(task: Task, path: Path) -> list[Example]:
+    """The examples of a file in the layout of GLUE's test.tsv, in its order: a header, and perhaps no labels.
+
+    Raises:
+        DataError: a column is missing, a row has too many or too few.
+    """
+    names = tuple("sentence" if isinstance(name, int) else name for name in task.texts)
+    return [Example(_texts(cells, where), "", where) for cells, where in _read_rows(path, names)[0]]
+
+
+def _read_rows(
+    path: Path, names: tuple[str | int, ...], columns: int | None = None, skip: bool = False, limit: int | None = None
+) -> tuple[list[tuple[list[str], str]], int]:
+    """The cells of the columns ``names`` in each row, and its file and line; how many rows were skipped.
+
+    Args:
+        columns: of a row, where no header tells them and ``names`` are numbers.
+        skip: whether rows of too few or too many columns are skipped.
+    """
     lines = read_lines(find_file(path))
-    first, texts, label, columns = 1, task.texts, task.label, task.columns
+    first = 1
     if columns is None:
         header = lines[0].split("\t")
-        absent = [name for name in (*task.texts, task.label) if name not in header]
+        absent = [name for name in names if name not in header]
         if absent:
             raise DataError(f"{path}, line 1: the header has no column {absent[0]!r}; columns are separated by tabs")
-        texts, label = tuple(header.index(name) for name in task.texts), header.index(task.label)
-        first, columns = 2, len(header)
-    examples, broken = [], 0
+        names, first, columns = tuple(header.index(name) for name in names), 2, len(header)
+    rows, skipped = [], 0
     for number, line in enumerate(lines[first - 1 :], start=first):
         where = f"{path}, line {number}"
         cells = line.split("\t")
         if len(cells) != columns:
-            if task.broken_rows and stem == "train":
-                broken += 1
+            if skip:
+                skipped += 1
                 continue
             raise DataError(f"{where}: {len(cells)} columns where {columns} are due; columns are separated by tabs")
-        found = tuple(" ".join(cells[column].split()) for column in texts)
-        if not all(found):
-            raise DataError(f"{where}: a sentence is empty; fill it in or remove the example")
-        examples.append(Example(found, _label(task, cells[label].strip(), where), where))
-        if len(examples) == limit:
+        rows.append(([" ".join(cells[column].split()) for column in names], where))
+        if len(rows) == limit:
             break
-    if not examples:
+    if not rows:
         raise DataError(f"{path} has no examples")
-    return examples, broken
+    return rows, skipped
+
+
+def _texts(cells: list[str], where: str) -> tuple[str, ...]:
+    if not all(cells):
+        raise DataError(f"{where}: a sentence is empty; fill it in or remove the example")
+    return tuple(cells)
 
 
 def _label(task: Task, text: str, where: str) -> str:

@@ -84,11 +84,11 @@ def cut(parts: list[list[str]], limit: int) -> list[list[str]]:
     return [part[:length] for part, length in zip(parts, lengths, strict=True)]
 
 
-def write_set(examples: list[Example], name: str, folder: Path, encode: Encoder, symbols: Dictionary, args) -> dict:
-    """Write ``input0/name``, ``input1/name`` and ``label/name``, and return the counts."""
+def write_texts(
+    examples: list[Example], name: str, folder: Path, encode: Encoder, symbols: Dictionary, limit: int
+) -> dict[str, int]:
+    """Write ``input0/name`` and ``input1/name``, of at most ``limit`` tokens together, and return the counts."""
     parts = len(examples[0].texts)
-    # [CLS] A [SEP] (B [SEP]); RoBERTa has one separator more between the two.
-    special = 1 + parts + (parts == 2 and args.separator is not None)
     with written(folder, [f"input{i}" for i in range(parts)], name, symbols) as builders:
         truncated = tokens = unknown = 0
         for example in tqdm(examples, name, mininterval=2):
@@ -97,7 +97,7 @@ def write_set(examples: list[Example], name: str, folder: Path, encode: Encoder,
                 raise DataError(
                     f"{example.where}: nothing of a sentence is left after tokenisation; remove the example"
                 )
-            kept = cut(encoded, args.max_length - special)
+            kept = cut(encoded, limit)
             truncated += kept != encoded
             for builder, part in zip(builders, kept, strict=True):
                 indices = symbols.encode_line(
@@ -106,8 +106,15 @@ def write_set(examples: list[Example], name: str, folder: Path, encode: Encoder,
                 tokens += len(part)
                 unknown += (indices == symbols.unk()).sum().item()
                 builder.add_item(indices)
-    share = unknown_share(unknown, tokens, name, args.backbone_dir / "dict.txt")
-    return {"examples": len(examples), "truncated": truncated, "unknown_share": share}
+    return {"examples": len(examples), "truncated": truncated, "unknown": unknown, "tokens": tokens}
+
+
+def room(task: Task, max_length: int, separator: int | None) -> int:
+    """How many of ``max_length`` tokens are not special: [CLS] A [SEP], or [CLS] A [SEP] B [SEP], where RoBERTa has one
+    separator more between the two.
+    """
+    parts = len(task.texts)
+    return max_length - 1 - parts - (parts == 2 and separator is not None)
 
 
 def write_labels(task: Task, examples: list[Example], name: str, folder: Path) -> None:
@@ -158,11 +165,14 @@ def prepare(args: argparse.Namespace) -> dict:
             if part != "label":
                 shutil.copyfile(args.backbone_dir / "dict.txt", folder / part / "dict.txt")
         for name, (examples, broken) in read.items():
-            counts[name] = write_set(examples, name, folder, encode, symbols, args)
+            limit = room(task, args.max_length, args.separator)
+            counts[name] = write_texts(examples, name, folder, encode, symbols, limit)
+            unknown, tokens = counts[name].pop("unknown"), counts[name].pop("tokens")
+            counts[name]["unknown_share"] = unknown_share(unknown, tokens, name, args.backbone_dir / "dict.txt")
             if broken:
                 counts[name]["broken_rows"] = broken
             write_labels(task, examples, name, folder)
-        classes = {"num_classes": len(task.labels) or 1, "labels": task.labels}
+        classes = {"num_classes": len(task.labels) or 1, "labels": task.labels, "texts": task.texts}
         record = settings(args) | classes | {"init_token": symbols.bos()}
         write_json(folder / "prepare.json", {"settings": record, "sets": counts})
     return counts

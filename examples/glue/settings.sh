@@ -1,5 +1,5 @@
-# Sourced by prepare.sh, train.sh and evaluate.sh, which document the settings.
-PATHS="GLUE_DIR DATA BACKBONE_DIR BACKBONE SAVE_DIR CHECKPOINT"
+# Sourced by prepare.sh, train.sh, evaluate.sh and predict.sh, which document the settings.
+PATHS="GLUE_DIR DATA BACKBONE_DIR BACKBONE SAVE_DIR CHECKPOINT INPUT OUTPUT"
 source "$(dirname "${BASH_SOURCE[0]}")/../common.sh"
 
 # What all scripts agree on: data are found again by their task and backbone.
@@ -9,7 +9,7 @@ data_settings() {
     DATA="${DATA:-data-bin/glue/$TASK-$(basename "$BACKBONE_DIR")}"
 }
 
-# What train.sh and evaluate.sh agree on: a run is found again by its settings.
+# What train.sh, evaluate.sh and predict.sh agree on: a run is found again by its settings.
 run_settings() {
     data_settings
     adapter_settings 64

@@ -28,6 +28,8 @@ TASK = "sparse_adapter_squad"
 
 def load(args: argparse.Namespace):
     """The task, with the set loaded, and the model, ready for inference."""
+    if not args.checkpoint.is_file():
+        raise UsageError(f"{args.checkpoint}: there is no such file; train.sh writes it")
     overrides = {"data": str(args.data), "n_best": args.n_best, "max_answer_length": args.max_answer_length}
     if args.backbone:
         overrides["backbone"] = str(args.backbone.absolute())
@@ -62,35 +64,43 @@ def answer(task, model, args: argparse.Namespace) -> dict[str, tuple[Question, l
     return {question.id: found[question.id] for question in dataset.questions}
 
 
+def write_answers(path: Path, found: dict[str, tuple[Question, list[Answer]]]) -> None:
+    """The best answer to each question into ``path``, and all of them into ``nbest_`` and its name, beside it."""
+    write_json(path, {id: answers[0].text for id, (_, answers) in found.items()})
+    nbest = {id: [dataclasses.asdict(answer) for answer in answers] for id, (_, answers) in found.items()}
+    write_json(path.with_name(f"nbest_{path.name}"), nbest)
+
+
 def scores(found: dict[str, tuple[Question, list[Answer]]]) -> dict[str, float]:
     pairs = [score(answers[0].text, question.answers) for question, answers in found.values()]
     exact, f1 = (round(100 * sum(column) / len(pairs), 4) for column in zip(*pairs, strict=True))
     return {"exact_match": exact, "f1": f1, "n": len(pairs)}
 
 
-def main(argv: list[str] | None = None) -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, required=True, help="folder written by prepare.sh")
+def inference_arguments(parser: argparse.ArgumentParser) -> None:
+    """Those of ``load`` and ``answer``, but for the folder of the data."""
     parser.add_argument("--checkpoint", type=Path, required=True, help="whole, adapter-only, or adapter file")
     parser.add_argument("--backbone", type=Path, help="its backbone, if not where it was in training")
-    parser.add_argument("--save-dir", type=Path, required=True, help="folder to write to")
-    parser.add_argument("--subset", default="valid")
-    parser.add_argument("--n-best", type=int, default=20, help="answers of each question in nbest_predictions.json")
+    parser.add_argument("--n-best", type=int, default=20, help="answers of each question that are kept")
     parser.add_argument("--max-answer-length", type=int, default=30, help="in tokens")
     parser.add_argument("--max-tokens", type=int, default=8192, help="of a batch, padding included")
     parser.add_argument("--cpu", action="store_true", help="even if there is a GPU")
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder written by prepare.sh")
+    parser.add_argument("--save-dir", type=Path, required=True, help="folder to write to")
+    parser.add_argument("--subset", default="valid")
+    inference_arguments(parser)
     args = parser.parse_args(argv)
     try:
         with one_line_errors():
-            if not args.checkpoint.is_file():
-                raise UsageError(f"{args.checkpoint}: there is no such file; train.sh writes it")
             found = answer(*load(args), args)
     except OSError as error:
         sys.exit(f"error: {' '.join(str(error).split())}")
     result = scores(found)
-    write_json(args.save_dir / "predictions.json", {id: answers[0].text for id, (_, answers) in found.items()})
-    nbest = {id: [dataclasses.asdict(answer) for answer in answers] for id, (_, answers) in found.items()}
-    write_json(args.save_dir / "nbest_predictions.json", nbest)
+    write_answers(args.save_dir / "predictions.json", found)
     write_json(args.save_dir / "scores.json", result | {"checkpoint": str(args.checkpoint)})
     print(f"exact match {result['exact_match']:.2f}, F1 {result['f1']:.2f}, {result['n']} questions")
 

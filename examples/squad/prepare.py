@@ -76,8 +76,15 @@ class Split:
             "windows": self.windows,
             "answers_not_in_context": self.not_in_context,
             "answers_inside_tokens": self.inside_tokens,
-            "unknown_share": unknown_share(self.unknown, self.tokens, self.name, self.args.backbone_dir / "dict.txt"),
         }
+
+    def unknown_share(self) -> float:
+        """Of its tokens.
+
+        Raises:
+            DataError: there are too many for the dictionary to be the right one.
+        """
+        return unknown_share(self.unknown, self.tokens, self.name, self.args.backbone_dir / "dict.txt")
 
     def add(self, example: Example) -> None:
         found = example.found()
@@ -137,9 +144,10 @@ def prepare(args: argparse.Namespace) -> dict:
     splits = {"train": read_squad(args.train)[: args.limit_train], "valid": read_squad(args.dev)[: args.limit_dev]}
     with folder_at_once(args.data) as folder:
         shutil.copyfile(args.backbone_dir / "dict.txt", folder / "dict.txt")
-        counts = {
-            name: Split(name, folder, encoder, symbols, args).write(examples) for name, examples in splits.items()
-        }
+        counts = {}
+        for name, examples in splits.items():
+            split = Split(name, folder, encoder, symbols, args)
+            counts[name] = split.write(examples) | {"unknown_share": split.unknown_share()}
         write_json(folder / "prepare.json", {"settings": settings(args), "splits": counts})
     return counts
 

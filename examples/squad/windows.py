@@ -140,8 +140,11 @@ def cut(context: int, question: int, separators: int, max_length: int, stride: i
         first += min(stride, room)
 
 
-def read_squad(path: Path) -> list[Example]:
+def read_squad(path: Path, answered: bool = True) -> list[Example]:
     """The questions of a SQuAD v1.1 file, plain or gzipped.
+
+    Args:
+        answered: whether each has to have an answer; otherwise, answers are ignored.
 
     Raises:
         DataError: the file cannot be read, or is something else.
@@ -159,7 +162,7 @@ def read_squad(path: Path) -> list[Example]:
             where = f"{path}: data[{a}].paragraphs[{p}]"
             context = _get(paragraph, "context", str, where)
             for q, qa in enumerate(_list(paragraph, "qas", where)):
-                example = _example(qa, context, f"{where}.qas[{q}]")
+                example = _example(qa, context, f"{where}.qas[{q}]", answered)
                 if example.id in seen:
                     raise DataError(f"{where}.qas[{q}]: the id {example.id!r} was there before; ids must be unique")
                 seen.add(example.id)
@@ -169,9 +172,9 @@ def read_squad(path: Path) -> list[Example]:
     return examples
 
 
-def _example(qa: object, context: str, where: str) -> Example:
-    answers = _list(qa, "answers", where)
-    if not answers:
+def _example(qa: object, context: str, where: str, answered: bool) -> Example:
+    answers = _list(qa, "answers", where) if answered else []
+    if answered and not answers:
         raise DataError(f"{where}: a question without answers; SQuAD v1.1 has none (v2.0 has)")
     texts = [
         (_get(answer, "text", str, f"{where}.answers[{i}]"), _get(answer, "answer_start", int, f"{where}.answers[{i}]"))

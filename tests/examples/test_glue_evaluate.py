@@ -79,6 +79,18 @@ def test_from_text_to_scores(folder):
     assert [(index, label) for index, _, label in rows[1:]] == [(str(i), str(i % 2)) for i in range(19)]
     assert scores["accuracy"] == round(100 * sum(p == t for _, p, t in rows[1:]) / 19, 4)
 
+    # Without labels, in the layout of GLUE's test.tsv, they are predicted alike.
+    lines = (folder / "glue" / "MRPC" / "dev.tsv").read_text(encoding="utf-8-sig").splitlines()
+    cells = [line.split("\t")[1:] for line in lines]
+    table = [["index", *cells[0]], *([str(i), *row] for i, row in enumerate(cells[1:]))]
+    (folder / "test.tsv").write_text("\n".join(map("\t".join, table)) + "\n")
+    succeed(run(folder, "predict.sh", TASK="mrpc", SAVE_DIR="run-mrpc", INPUT="test.tsv"))
+    predicted = (folder / "run-mrpc" / "predictions-test.tsv").read_text().splitlines()
+    assert [line.split("\t") for line in predicted] == [row[:2] for row in rows]
+
+    mistaken = run(folder, "predict.sh", TASK="mrpc", SAVE_DIR="run-mrpc", INPUT="absent.tsv", OUTPUT="other.tsv")
+    assert mistaken.returncode == 1 and not (folder / "other.tsv").exists()
+    assert mistaken.stderr.splitlines()[-1] == f"error: INPUT {folder}/absent.tsv: there is no such file"
     mistaken = run(folder, "evaluate.sh", TASK="mrpc", CHECKPOINT="bert/model.pt", SAVE_DIR="other")
     assert mistaken.returncode == 1 and not (folder / "other").exists()
     assert mistaken.stderr.splitlines()[-1].startswith("error: ")
@@ -92,6 +104,13 @@ def test_adapter_files_predict_the_same(folder):
     subprocess.run([command, "extract", checkpoint, file], check=True, capture_output=True)
     succeed(run(folder, "evaluate.sh", TASK="mrpc", CHECKPOINT="mrpc.safetensors", SAVE_DIR="from-file"))
     assert json.loads((folder / "from-file" / "scores.json").read_text()) == scores
+
+
+def test_cola_without_labels_has_a_header(tmp_path):
+    glue_tasks = load("glue_tasks")
+    (tmp_path / "test.tsv").write_text('index\tsentence\n0\tbalo "rin\n1\ttesk\n')
+    examples = glue_tasks.read_unlabelled(glue_tasks.TASKS["cola"], tmp_path / "test.tsv")
+    assert [example.texts for example in examples] == [('balo "rin',), ("tesk",)]
 
 
 @pytest.mark.slow

@@ -250,6 +250,7 @@ def test_a_task_of_one_s_own(prepare, folder, tmp_path):
     assert [item[0] for item in labels] == ["very good", "bad", "so so"] * 3
     task = load("glue_tasks").recorded_task(record["settings"])
     assert task.labels == ("bad", "so so", "very good") and task.metrics == ("accuracy",)
+    assert task.texts == ("sentence",)
 
 
 def test_scores_of_one_s_own(prepare, folder, tmp_path):
@@ -260,6 +261,7 @@ def test_scores_of_one_s_own(prepare, folder, tmp_path):
     assert (tmp_path / "data/label/valid.label").read_text().split() == [str(-7.5 * i) for i in range(6)]
     task = load("glue_tasks").recorded_task(record["settings"])
     assert task.regression and task.metrics == ("pearson", "spearman")
+    assert task.texts == ("sentence1", "sentence2")
 
 
 @pytest.mark.parametrize(

@@ -175,7 +175,7 @@ def test_mistakes_are_one_line(run, tmp_path, script, settings, expected):
     assert not (tmp_path / "call").exists() and not (tmp_path / "absent").exists()
 
 
-@pytest.mark.parametrize("script", ["prepare.sh", "train.sh", "evaluate.sh"])
+@pytest.mark.parametrize("script", ["prepare.sh", "train.sh", "evaluate.sh", "predict.sh"])
 def test_help_names_every_setting(run, script):
     shown = run(script, "--help").stdout
     text = (EXAMPLE / script).read_text()

@@ -90,6 +90,15 @@ def test_prepare_train_evaluate(folder):
     assert logged(output, "exact_match") == pytest.approx(exact, abs=0.01)
     assert logged(output, "f1") == pytest.approx(f1, abs=0.01)
 
+    # Questions without answers are answered alike.
+    questions = make_squad("dev")
+    for qa in (qa for article in questions["data"] for paragraph in article["paragraphs"] for qa in paragraph["qas"]):
+        del qa["answers"]
+    write_squad(folder / "questions.json.gz", questions)
+    succeed(script(folder, "predict", INPUT="questions.json.gz"))
+    assert json.loads((folder / "run" / "predictions-questions.json").read_text()) == predictions
+    assert json.loads((folder / "run" / "nbest_predictions-questions.json").read_text()) == nbest
+
     # An adapter file, which knows neither data nor the settings of fairseq-train, answers the same.
     file = folder / "squad.safetensors"
     succeed(run("sparse-adapter", "extract", folder / "run" / "checkpoint_last.pt", file))
@@ -126,6 +135,7 @@ def test_two_processes_report_what_one_does(folder):
         ("prepare", {"SQUAD_DEV": ""}, "set SQUAD_DEV to the file of SQuAD v1.1"),
         ("train", {"DATA": "absent"}, "holds no prepared data; make it with SQUAD_TRAIN="),
         ("evaluate", {"CHECKPOINT": "absent.pt", "DATA": "data"}, "absent.pt: there is no such file"),
+        ("predict", {"CHECKPOINT": "train.json", "DATA": "data"}, "set INPUT to a JSON file"),
     ],
 )
 def test_mistakes_end_in_one_line(folder, name, settings, expected):
@@ -141,7 +151,7 @@ def test_mistakes_end_in_one_line(folder, name, settings, expected):
             record.parent.rmdir()
 
 
-@pytest.mark.parametrize("name", ["prepare", "train", "evaluate"])
+@pytest.mark.parametrize("name", ["prepare", "train", "evaluate", "predict"])
 def test_help_lists_the_settings(folder, name):
     done = script(folder, name, "--help")
     text = (REPOSITORY / "examples" / "squad" / f"{name}.sh").read_text()

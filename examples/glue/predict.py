@@ -1,0 +1,72 @@
+#!/usr/bin/env python3
+"""Predict examples without labels, such as GLUE's test sets, with a trained model.
+
+Writes a TSV file with an index and a prediction for each, in their order. ``predict.sh`` documents the settings.
+"""
+
+import argparse
+import filecmp
+import json
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).parents[1]))  # examples, for preparation
+
+from evaluate import answers, load, predict, write_table  # noqa: E402
+from glue_tasks import read_unlabelled, recorded_task  # noqa: E402
+from preparation import DataError, Parser, load_dictionary, one_line_errors  # noqa: E402
+from prepare import load_encoder, room, write_texts  # noqa: E402
+from sparse_adapter import errors  # noqa: E402
+
+SUBSET = "test"
+
+
+def predictions(args: argparse.Namespace) -> list[str]:
+    """The class or the score of each example of ``args.input``.
+
+    Raises:
+        DataError: the input cannot be used, or the tokenizer is not that of the data. UsageError: see ``load``.
+    """
+    settings = json.loads((args.data / "prepare.json").read_text(encoding="utf-8"))["settings"]
+    task = recorded_task(settings)
+    if not args.input.is_file():
+        raise DataError(f"INPUT {args.input}: there is no such file")
+    examples = read_unlabelled(task, args.input)
+    dictionary, own = args.backbone_dir / "dict.txt", args.data / "input0" / "dict.txt"
+    if not (dictionary.is_file() and filecmp.cmp(dictionary, own, shallow=False)):
+        raise DataError(f"BACKBONE_DIR {args.backbone_dir} has not the dict.txt that {args.data} was prepared with")
+    encode, symbols = load_encoder(args.backbone_dir), load_dictionary(dictionary)
+    with tempfile.TemporaryDirectory() as temporary:
+        folder = Path(temporary)
+        for part in (*(f"input{i}" for i in range(len(task.texts))), "label"):
+            (folder / part).mkdir()
+            if (args.data / part / "dict.txt").is_file():
+                shutil.copyfile(args.data / part / "dict.txt", folder / part / "dict.txt")
+        limit = room(task, settings["max_length"], settings["separator"])
+        write_texts(examples, SUBSET, folder, encode, symbols, limit)
+        model, fairseq_task = load(args.checkpoint, folder, settings, args.backbone, args.cpu)
+        outputs, _ = predict(model, fairseq_task, SUBSET, args.batch_size)
+    return answers(task, outputs)
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = Parser(__doc__)
+    parser.add_argument("--data", type=Path, required=True, help="folder written by prepare.sh")
+    parser.add_argument("--input", type=Path, required=True, help="TSV file with a header, perhaps gzipped")
+    parser.add_argument("--output", type=Path, required=True, help="TSV file to write")
+    parser.add_argument("--checkpoint", type=Path, required=True, help="a whole or adapter-only checkpoint")
+    parser.add_argument("--backbone-dir", type=Path, required=True, help="folder with dict.txt and the tokenizer")
+    parser.add_argument("--backbone", type=Path, help="where the adapters' backbone is (default: as in training)")
+    parser.add_argument("--batch-size", type=int, default=64, help="examples of a batch (default: 64)")
+    parser.add_argument("--cpu", action="store_true", help="also where there is a GPU")
+    args = parser.parse_args(argv)
+    with one_line_errors(), errors.one_line_errors():
+        found = predictions(args)
+        write_table(args.output, {"prediction": found})
+    print(f"wrote {args.output}: {len(found)} predictions")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+#!/usr/bin/env python3
+"""Answer the questions of a JSON file in SQuAD's layout, with or without answers, with a trained checkpoint.
+
+Writes the best answer to each id and, beside it, the best answers with their scores and places in the context.
+``predict.sh`` documents the settings.
+"""
+
+import argparse
+import filecmp
+import json
+import shutil
+import sys
+import tempfile
+from pathlib import Path
+
+sys.path.append(str(Path(__file__).parents[1]))  # examples, for preparation
+
+from evaluate import answer, inference_arguments, load, write_answers  # noqa: E402
+from preparation import DataError, Parser, load_dictionary, one_line_errors  # noqa: E402
+from prepare import Split  # noqa: E402
+from sparse_adapter import errors  # noqa: E402
+from windows import load_encoder, read_squad  # noqa: E402
+
+
+def predictions(args: argparse.Namespace) -> dict:
+    """The best answers to each question of ``args.input``, by its id.
+
+    Raises:
+        DataError: the input cannot be used, or the tokenizer is not that of the data. UsageError: see ``load``.
+    """
+    settings = json.loads((args.prepared / "prepare.json").read_text(encoding="utf-8"))["settings"]
+    if not args.input.is_file():
+        raise DataError(f"INPUT {args.input}: there is no such file")
+    examples = read_squad(args.input, answered=False)
+    dictionary = args.backbone_dir / "dict.txt"
+    if not (dictionary.is_file() and filecmp.cmp(dictionary, args.prepared / "dict.txt", shallow=False)):
+        raise DataError(f"BACKBONE_DIR {args.backbone_dir} has not the dict.txt that {args.prepared} was prepared with")
+    encoder, symbols = load_encoder(args.backbone_dir), load_dictionary(dictionary)
+    cut = argparse.Namespace(**{name: settings[name] for name in ("max_length", "max_question", "doc_stride")})
+    with tempfile.TemporaryDirectory() as temporary:
+        args.data, args.subset = Path(temporary), "valid"
+        shutil.copyfile(dictionary, args.data / "dict.txt")
+        Split(args.subset, args.data, encoder, symbols, cut).write(examples)
+        return answer(*load(args), args)
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = Parser(__doc__)
+    parser.add_argument("--data", dest="prepared", type=Path, required=True, help="folder written by prepare.sh")
+    parser.add_argument("--input", type=Path, required=True, help="JSON file in SQuAD's layout, perhaps gzipped")
+    parser.add_argument("--output", type=Path, required=True, help="JSON file to write")
+    parser.add_argument("--backbone-dir", type=Path, required=True, help="folder with dict.txt and the tokenizer")
+    inference_arguments(parser)
+    args = parser.parse_args(argv)
+    with one_line_errors(), errors.one_line_errors():
+        found = predictions(args)
+        write_answers(args.output, found)
+    print(f"wrote {args.output}: {len(found)} answers")
+
+
+if __name__ == "__main__":
+    main()
