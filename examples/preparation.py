@@ -4,6 +4,7 @@ Only the standard library is imported at first, so that a mistake in the setting
 """
 
 import argparse
+import filecmp
 import gzip
 import logging
 import signal
@@ -16,6 +17,13 @@ from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
     from fairseq.data import Dictionary
+
+# The files of a tokenizer: by fairseq's name of the BPE and the options that take them; and BERT's, which it lacks.
+BPE_FILES = {
+    "gpt2": {"gpt2_encoder_json": "encoder.json", "gpt2_vocab_bpe": "vocab.bpe"},
+    "sentencepiece": {"sentencepiece_model": "sentencepiece.bpe.model"},
+}
+WORDPIECE_FILE = "vocab.txt"
 
 # Words of a foreign dictionary are mostly unknown; the right one leaves some, of a rare script.
 MAX_UNKNOWN = 0.2
@@ -125,6 +133,32 @@ def unknown_share(
             f"dict.txt and {remedy}, and the language one that it knows"
         )
     return round(unknown / tokens, 6)
+
+
+def load_bpe(kind: str, folder: Path) -> Callable[[str], list[str]]:
+    """Text to the symbols of dict.txt, by the files of ``BPE_FILES[kind]`` in ``folder``.
+
+    Raises:
+        ValueError, RuntimeError, OSError: they cannot be read.
+    """
+    files = [str(folder / name) for name in BPE_FILES[kind].values()]
+    if kind == "gpt2":
+        with quiet():
+            from fairseq.data.encoders.gpt2_bpe_utils import get_encoder
+
+        encoder = get_encoder(*files)
+        return lambda text: [str(index) for index in encoder.encode(text)]
+    from sentencepiece import SentencePieceProcessor
+
+    processor = SentencePieceProcessor(model_file=files[0])
+    return lambda text: processor.encode(text, out_type=str)
+
+
+def check_same_dictionary(folder: Path, dictionary: Path, data: Path) -> None:
+    """Refuse a BACKBONE_DIR whose dict.txt is not ``dictionary``, which ``data`` was prepared with."""
+    own = folder / "dict.txt"
+    if not (own.is_file() and filecmp.cmp(own, dictionary, shallow=False)):
+        raise DataError(f"BACKBONE_DIR {folder} has not the dict.txt that {data} was prepared with")
 
 
 def read_lines(path: Path) -> list[str]:

@@ -5,7 +5,6 @@ Writes a TSV file with an index and a prediction for each, in their order. ``pre
 """
 
 import argparse
-import filecmp
 import json
 import shutil
 import sys
@@ -16,7 +15,7 @@ sys.path.append(str(Path(__file__).parents[1]))  # examples, for preparation
 
 from evaluate import answers, load, predict, write_table  # noqa: E402
 from glue_tasks import read_unlabelled, recorded_task  # noqa: E402
-from preparation import DataError, Parser, load_dictionary, one_line_errors  # noqa: E402
+from preparation import DataError, Parser, check_same_dictionary, load_dictionary, one_line_errors  # noqa: E402
 from prepare import load_encoder, room, write_texts  # noqa: E402
 from sparse_adapter import errors  # noqa: E402
 
@@ -34,9 +33,8 @@ def predictions(args: argparse.Namespace) -> list[str]:
     if not args.input.is_file():
         raise DataError(f"INPUT {args.input}: there is no such file")
     examples = read_unlabelled(task, args.input)
-    dictionary, own = args.backbone_dir / "dict.txt", args.data / "input0" / "dict.txt"
-    if not (dictionary.is_file() and filecmp.cmp(dictionary, own, shallow=False)):
-        raise DataError(f"BACKBONE_DIR {args.backbone_dir} has not the dict.txt that {args.data} was prepared with")
+    dictionary = args.data / "input0" / "dict.txt"
+    check_same_dictionary(args.backbone_dir, dictionary, args.data)
     encode, symbols = load_encoder(args.backbone_dir), load_dictionary(dictionary)
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)

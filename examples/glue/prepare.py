@@ -21,12 +21,15 @@ logging.disable(logging.INFO)  # fairseq's messages about absent extras
 
 from fairseq.data import Dictionary, indexed_dataset  # noqa: E402
 from preparation import (  # noqa: E402
+    BPE_FILES,
+    WORDPIECE_FILE,
     DataError,
     Parser,
     at_least,
     check_backbone,
     check_output,
     exit_when_terminated,
+    load_bpe,
     load_dictionary,
     one_line_errors,
     settings,
@@ -36,41 +39,31 @@ from preparation import (  # noqa: E402
 from sparse_adapter.convert.wordpiece import normalization  # noqa: E402
 from sparse_adapter.files import folder_at_once, write_json  # noqa: E402
 
-# The files that tell a tokenizer.
-WORDPIECE, GPT2, SENTENCEPIECE = ("vocab.txt",), ("encoder.json", "vocab.bpe"), ("sentencepiece.bpe.model",)
+WORDPIECE = "wordpiece"
 
 Encoder = Callable[[str], list[str]]
 
 
-def find_tokenizer(folder: Path) -> tuple[str, ...]:
-    """The files of the tokenizer that ``folder`` holds."""
-    for files in (WORDPIECE, GPT2, SENTENCEPIECE):
+def find_tokenizer(folder: Path) -> str:
+    """The kind of tokenizer whose files ``folder`` holds."""
+    kinds = {WORDPIECE: (WORDPIECE_FILE,)} | {kind: tuple(files.values()) for kind, files in BPE_FILES.items()}
+    for kind, files in kinds.items():
         if all((folder / name).is_file() for name in files):
-            return files
-    raise DataError(
-        f"BACKBONE_DIR {folder} has no tokenizer: neither vocab.txt, nor encoder.json and vocab.bpe, nor "
-        "sentencepiece.bpe.model; sparse-adapter convert writes them"
-    )
+            return kind
+    due = ", nor ".join(" and ".join(files) for files in kinds.values())
+    raise DataError(f"BACKBONE_DIR {folder} has no tokenizer: neither {due}; sparse-adapter convert writes them")
 
 
 def load_encoder(folder: Path) -> Encoder:
     """Text to symbols of dict.txt, by the tokenizer in ``folder``."""
-    files = find_tokenizer(folder)
+    kind = find_tokenizer(folder)
     try:
-        if files == WORDPIECE:
-            from tokenizers import BertWordPieceTokenizer
+        if kind != WORDPIECE:
+            return load_bpe(kind, folder)
+        from tokenizers import BertWordPieceTokenizer
 
-            tokenizer = BertWordPieceTokenizer(str(folder / "vocab.txt"), **normalization(folder))
-            return lambda text: tokenizer.encode(text, add_special_tokens=False).tokens
-        if files == GPT2:
-            from fairseq.data.encoders.gpt2_bpe_utils import get_encoder
-
-            encoder = get_encoder(*(str(folder / name) for name in GPT2))
-            return lambda text: [str(index) for index in encoder.encode(text)]
-        from sentencepiece import SentencePieceProcessor
-
-        processor = SentencePieceProcessor(model_file=str(folder / SENTENCEPIECE[0]))
-        return lambda text: processor.encode(text, out_type=str)
+        tokenizer = BertWordPieceTokenizer(str(folder / WORDPIECE_FILE), **normalization(folder))
+        return lambda text: tokenizer.encode(text, add_special_tokens=False).tokens
     except Exception as error:  # tokenizers raises Exception itself
         raise DataError(f"{folder}: the tokenizer cannot be read ({error}); convert the model again") from error
 

@@ -6,7 +6,6 @@ Writes the best answer to each id and, beside it, the best answers with their sc
 """
 
 import argparse
-import filecmp
 import json
 import shutil
 import sys
@@ -16,7 +15,7 @@ from pathlib import Path
 sys.path.append(str(Path(__file__).parents[1]))  # examples, for preparation
 
 from evaluate import answer, inference_arguments, load, write_answers  # noqa: E402
-from preparation import DataError, Parser, load_dictionary, one_line_errors  # noqa: E402
+from preparation import DataError, Parser, check_same_dictionary, load_dictionary, one_line_errors  # noqa: E402
 from prepare import Split  # noqa: E402
 from sparse_adapter import errors  # noqa: E402
 from windows import load_encoder, read_squad  # noqa: E402
@@ -32,9 +31,8 @@ def predictions(args: argparse.Namespace) -> dict:
     if not args.input.is_file():
         raise DataError(f"INPUT {args.input}: there is no such file")
     examples = read_squad(args.input, answered=False)
-    dictionary = args.backbone_dir / "dict.txt"
-    if not (dictionary.is_file() and filecmp.cmp(dictionary, args.prepared / "dict.txt", shallow=False)):
-        raise DataError(f"BACKBONE_DIR {args.backbone_dir} has not the dict.txt that {args.prepared} was prepared with")
+    dictionary = args.prepared / "dict.txt"
+    check_same_dictionary(args.backbone_dir, dictionary, args.prepared)
     encoder, symbols = load_encoder(args.backbone_dir), load_dictionary(dictionary)
     cut = argparse.Namespace(**{name: settings[name] for name in ("max_length", "max_question", "doc_stride")})
     with tempfile.TemporaryDirectory() as temporary:

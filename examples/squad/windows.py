@@ -18,9 +18,7 @@ from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processor
 
 sys.path.append(str(Path(__file__).parents[1]))  # examples, for preparation
 
-from preparation import DataError  # noqa: E402
-
-WORDPIECE, GPT2 = ("vocab.txt",), ("encoder.json", "vocab.bpe")  # the files of a tokenizer
+from preparation import BPE_FILES, WORDPIECE_FILE, DataError  # noqa: E402
 
 
 class Example(NamedTuple):
@@ -102,10 +100,11 @@ def load_encoder(folder: Path) -> Encoder:
         DataError: there is none, or it cannot be read.
     """
     try:
-        if (folder / WORDPIECE[0]).is_file():
+        if (folder / WORDPIECE_FILE).is_file():
             return Encoder(_wordpiece(folder), by_index=False, separators=1)
-        if all((folder / name).is_file() for name in GPT2):
-            tokenizer = Tokenizer(models.BPE.from_file(*(str(folder / name) for name in GPT2)))
+        files = [folder / name for name in BPE_FILES["gpt2"].values()]
+        if all(file.is_file() for file in files):
+            tokenizer = Tokenizer(models.BPE.from_file(*map(str, files)))
             tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
             tokenizer.post_processor = processors.ByteLevel(trim_offsets=True)
             return Encoder(tokenizer, by_index=True, separators=2)
@@ -121,7 +120,7 @@ def _wordpiece(folder: Path) -> Tokenizer:
     """Special tokens are left out of it, so that a text that spells [SEP] has none."""
     from sparse_adapter.convert.wordpiece import normalization  # imports torch
 
-    tokenizer = Tokenizer(models.WordPiece.from_file(str(folder / WORDPIECE[0]), unk_token="[UNK]"))
+    tokenizer = Tokenizer(models.WordPiece.from_file(str(folder / WORDPIECE_FILE), unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(**normalization(folder))
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     return tokenizer

@@ -7,8 +7,10 @@ import logging
 import sys
 from pathlib import Path
 
+sys.path.append(str(Path(__file__).parents[1]))  # examples, for preparation
 logging.disable(logging.INFO)  # fairseq's messages about absent extras
 
+from preparation import BPE_FILES  # noqa: E402
 from sparse_adapter.serving.text import Codec  # noqa: E402
 
 
@@ -25,11 +27,8 @@ def main() -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder written by prepare.sh")
     args = parser.parse_args()
     settings = json.loads((args.data / "prepare.json").read_text(encoding="utf-8"))["settings"]
-    if settings["bpe"] == "gpt2":
-        files = {"gpt2_encoder_json": "encoder.json", "gpt2_vocab_bpe": "vocab.bpe"}
-    else:
-        files = {"sentencepiece_model": "sentencepiece.bpe.model"}
-    codec = Codec.build(bpe=settings["bpe"], **{option: str(args.data / name) for option, name in files.items()})
+    files = {option: str(args.data / name) for option, name in BPE_FILES[settings["bpe"]].items()}
+    codec = Codec.build(bpe=settings["bpe"], **files)
     for line in sys.stdin:
         print(cut(line, codec, settings["max_source"] - 1), flush=True)  # the end symbol is the last one
 

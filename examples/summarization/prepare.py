@@ -19,11 +19,13 @@ from tqdm import tqdm
 sys.path.append(str(Path(__file__).parents[1]))  # examples, for preparation
 
 from preparation import (  # noqa: E402
+    BPE_FILES,
     DataError,
     Parser,
     at_least,
     check_output,
     exit_when_terminated,
+    load_bpe,
     one_line_errors,
     quiet,
     read_lines,
@@ -33,7 +35,6 @@ from preparation import (  # noqa: E402
 )
 
 SPLITS = ("train", "valid", "test")
-BPE_FILES = {"sentencepiece": ("sentencepiece.bpe.model",), "gpt2": ("encoder.json", "vocab.bpe")}
 
 Encoder = Callable[[str], list[str]]
 
@@ -52,16 +53,7 @@ def read_symbols(dictionary: Path) -> set[str]:
 def load_encoder(bpe: str, folder: Path) -> Encoder:
     """Text to BPE symbols, by the model in ``folder``."""
     try:
-        if bpe == "gpt2":
-            with quiet():
-                from fairseq.data.encoders.gpt2_bpe_utils import get_encoder
-
-            encoder = get_encoder(*(str(folder / name) for name in BPE_FILES[bpe]))
-            return lambda text: [str(index) for index in encoder.encode(text)]
-        from sentencepiece import SentencePieceProcessor
-
-        processor = SentencePieceProcessor(model_file=str(folder / BPE_FILES[bpe][0]))
-        return lambda text: processor.encode(text, out_type=str)
+        return load_bpe(bpe, folder)
     except (ValueError, RuntimeError, OSError) as error:
         raise DataError(f"{folder}: the BPE model cannot be read ({error}); copy or download it again") from error
 
@@ -126,7 +118,7 @@ def check_folders(args: argparse.Namespace) -> None:
     """Refuse settings that cannot work, and an output folder that is not ours to replace."""
     if not args.raw.is_dir():
         raise DataError(f"RAW {args.raw}: there is no such folder")
-    for name in ("dict.txt", *BPE_FILES[args.bpe]):
+    for name in ("dict.txt", *BPE_FILES[args.bpe].values()):
         if not (args.backbone_dir / name).is_file():
             raise DataError(
                 f"{args.backbone_dir / name} is missing; BACKBONE_DIR needs dict.txt and the BPE model of the backbone"
@@ -153,7 +145,7 @@ def prepare(args: argparse.Namespace) -> dict:
         for split in ("valid", "test"):
             write_lines(folder / f"{split}.document.txt", (pair.document for pair in splits[split]))
             write_lines(folder / f"{split}.summary.txt", (pair.summary for pair in splits[split]))
-        for name in BPE_FILES[args.bpe]:
+        for name in BPE_FILES[args.bpe].values():
             shutil.copyfile(args.backbone_dir / name, folder / name)
         record = settings(args)
         del record["workers"]  # which change nothing

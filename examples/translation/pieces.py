@@ -13,13 +13,13 @@ from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
 
 sys.path.append(str(Path(__file__).parents[1]))  # examples, for preparation
 
-from preparation import DataError  # noqa: E402
+from preparation import BPE_FILES, DataError  # noqa: E402
 
 SENTENCEPIECE = "sentencepiece"
 JOINT = ("sentencepiece.bpe.model", "sentence.bpe.model")  # ours, and that of fairseq's mBART
 # The files of fairseq's other BPEs, by the options that name them.
 FILES = {
-    "gpt2": {"gpt2_encoder_json": "encoder.json", "gpt2_vocab_bpe": "vocab.bpe"},
+    "gpt2": BPE_FILES["gpt2"],
     "subword_nmt": {"bpe_codes": "bpecodes"},
     "fastbpe": {"bpe_codes": "bpecodes"},
 }
