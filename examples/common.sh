@@ -90,7 +90,7 @@ add_adapter_flags() {
 # Run fairseq-train with arguments and "${@:2}"; the learning rate rises over the first $1 % of the updates.
 train_with_warmup() {
     local updates
-    updates="$(python examples/summarization/count_updates.py "${arguments[@]}" "${@:2}")"
+    updates="$(python examples/count_updates.py "${arguments[@]}" "${@:2}")"
     echo "training $SAVE_DIR: $updates updates, learning rate $LR"
     exec fairseq-train "${arguments[@]}" --total-num-update "$updates" --warmup-updates "$((updates * $1 / 100))" "${@:2}"
 }

@@ -2,13 +2,14 @@
 """Print the flags of fairseq-train that the data, the backbone and the machine settle, one word a line.
 
 The architecture is that of the backbone, base with the backbone's sizes; classes and special tokens are the data's;
-without a GPU there is --cpu.
+without a GPU there is --cpu, and of several devices, each takes its share of a batch.
 """
 
 import argparse
 import filecmp
 import json
 import logging
+import os
 from pathlib import Path
 
 logging.disable(logging.INFO)
@@ -18,6 +19,7 @@ import torch  # noqa: E402
 from sparse_adapter.checkpoint.start import read_state  # noqa: E402
 from sparse_adapter.errors import UsageError, one_line_errors  # noqa: E402
 
+BATCH = 16  # examples of an update, over all devices
 SIZES = ("encoder_layers", "encoder_embed_dim", "encoder_ffn_embed_dim", "encoder_attention_heads")
 
 
@@ -99,7 +101,8 @@ def main(argv: list[str] | None = None) -> None:
     with one_line_errors():
         flags = backbone_flags(args.backbone) | data_flags(args.data)
         check_data(args.data, args.data / "input0" / "dict.txt", args.backbone, flags["--max-positions"])
-    print_flags(flags)
+    devices = int(os.environ.get("WORLD_SIZE") or torch.cuda.device_count() or 1)
+    print_flags(flags | {"--batch-size": max(1, BATCH // devices)})
 
 
 if __name__ == "__main__":

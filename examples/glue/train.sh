@@ -17,7 +17,7 @@
 #                  with ADAPTER=none 1e-4 and 2e-5)
 #   MAX_EPOCH      (default: 10)
 #   MAX_UPDATE     stop after this many updates instead, if set
-#   BATCH_SIZE     examples of a batch on one device, at most (default: 16)
+#   BATCH_SIZE     examples of a batch on one device, at most (default: 16/devices)
 #   MAX_TOKENS     and their tokens, padding included (default: 4096)
 #   SEED           of initialisation, pruning and data order (default: 1)
 #   WHOLE          1: checkpoints hold the backbone too (default: 0, what is trained alone)
@@ -41,7 +41,7 @@ arguments=(
     --criterion sentence_prediction --dropout 0.1 --attention-dropout 0.1 --pooler-dropout 0.1
     --optimizer adam --adam-betas "(0.9, 0.98)" --adam-eps 1e-6 --weight-decay 0.1 --clip-norm 0
     --lr "$LR" --lr-scheduler polynomial_decay
-    --batch-size "${BATCH_SIZE:-16}" --max-tokens "${MAX_TOKENS:-4096}" --required-batch-size-multiple 1
+    ${BATCH_SIZE:+--batch-size "$BATCH_SIZE"} --max-tokens "${MAX_TOKENS:-4096}" --required-batch-size-multiple 1
     --seed "$SEED" --save-dir "$SAVE_DIR" --no-epoch-checkpoints
     --log-format simple --log-interval 10
 )

@@ -56,6 +56,12 @@ def test_flags_are_those_of_backbone_and_data(folder, capsys):
     assert (value(mnli, "--num-classes"), value(mnli, "--valid-subset")) == ("3", "valid,valid1")
 
 
+@pytest.mark.parametrize("devices, batch", [("1", "16"), ("4", "4"), ("5", "3"), ("32", "1")])
+def test_devices_share_a_batch(folder, capsys, monkeypatch, devices, batch):
+    monkeypatch.setenv("WORLD_SIZE", devices)
+    assert value(flags(folder, "rte", "bert", capsys), "--batch-size") == batch
+
+
 def test_flags_of_data_that_do_not_belong_to_the_backbone(folder, tmp_path):
     main = load("flags").main
     with pytest.raises(SystemExit, match="was prepared with another dictionary"):

@@ -176,7 +176,7 @@ def test_updates_are_counted_as_the_trainer_makes_them(tmp_path, monkeypatch):
         for length in range(1, 8):
             builder.add_item(dictionary.encode_line("balo " * length))
         builder.finalize(prefix + ".idx")
-    spec = importlib.util.spec_from_file_location("summarization_count", EXAMPLE / "count_updates.py")
+    spec = importlib.util.spec_from_file_location("summarization_count", EXAMPLE.parent / "count_updates.py")
     count = importlib.util.module_from_spec(spec)
     monkeypatch.setattr("logging.disable", lambda level: None)
     spec.loader.exec_module(count)
