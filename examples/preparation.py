@@ -1,4 +1,4 @@
-"""What the ``prepare.py`` of the examples share: arguments, checks of folders, reading text, one-line errors.
+"""What the examples' scripts that read text share: arguments, checks of files, tokenizers, one-line errors.
 
 Only the standard library is imported at first, so that a mistake in the settings shows at once.
 """
@@ -108,6 +108,14 @@ def check_output(data: Path, *inputs: Path) -> None:
         raise DataError(f"DATA {data} is a file; choose another DATA")
     if data.is_dir() and any(data.iterdir()) and not (data / "prepare.json").is_file():
         raise DataError(f"DATA {data} holds other files; choose another DATA or remove it")
+
+
+def check_output_file(output: Path, *inputs: Path) -> None:
+    """Refuse an OUTPUT that is a folder, or one of the files that are read."""
+    if output.is_dir():
+        raise DataError(f"OUTPUT {output} is a folder; name a file")
+    if output.resolve() in (path.resolve() for path in inputs):
+        raise DataError(f"OUTPUT {output} would replace what is read; choose another OUTPUT")
 
 
 def load_dictionary(path: Path) -> "Dictionary":

@@ -115,15 +115,20 @@ def copy_at_once(copy: Callable[..., object]) -> Callable[..., object]:
 
 
 def bf16_without_tpu(parse: Callable[..., object]) -> Callable[..., object]:
-    """Let ``--bf16`` alone stay on the GPU or the CPU where there is no PyTorch for TPUs."""
+    """Let ``--bf16`` stay on the GPU or the CPU where there is no PyTorch for TPUs.
+
+    It also keeps away apex's Adam, whose gradients fairseq 0.12.3 (fp16_optimizer.py) would scale down once more with
+    every update if there is no loss scale, as with bfloat16.
+    """
 
     @functools.wraps(parse)
     def wrapper(*args, **kwargs) -> object:
         parsed = parse(*args, **kwargs)
         # With parse_known=True, a pair with what is unknown.
         options = parsed[0] if isinstance(parsed, tuple) else parsed
-        if options.bf16 and importlib.util.find_spec("torch_xla") is None:
-            options.tpu = False
+        # fairseq-validate parses once more, without defaults.
+        if getattr(options, "bf16", False) and importlib.util.find_spec("torch_xla") is None:
+            options.tpu, options.use_old_adam = False, True
         return parsed
 
     return wrapper

@@ -19,7 +19,7 @@ import torch  # noqa: E402
 from sparse_adapter.checkpoint.start import read_state  # noqa: E402
 from sparse_adapter.errors import UsageError, one_line_errors  # noqa: E402
 
-BATCH = 16  # examples of an update, over all devices
+BATCH = 16  # examples of an update at most, over all devices; each has at least one
 # In float32, an update of MiniLM takes 1.7 times as long on a CPU that multiplies bfloat16.
 ON_CPU = {"--cpu": None, "--matmul-precision": "medium", "--attention-kernel": "math"}
 SIZES = ("encoder_layers", "encoder_embed_dim", "encoder_ffn_embed_dim", "encoder_attention_heads")

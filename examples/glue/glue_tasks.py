@@ -164,7 +164,8 @@ def read_unlabelled(task: Task, path: Path) -> list[Example]:
         DataError: a column is missing, a row has too many or too few.
     """
     names = tuple("sentence" if isinstance(name, int) else name for name in task.texts)
-    return [Example(_texts(cells, where), "", where) for cells, where in _read_rows(path, names)[0]]
+    # Without one of them, the numbers of all that follow would be others.
+    return [Example(_texts(cells, where, "fill it in"), "", where) for cells, where in _read_rows(path, names)[0]]
 
 
 def _read_rows(
@@ -201,9 +202,9 @@ def _read_rows(
     return rows, skipped
 
 
-def _texts(cells: list[str], where: str) -> tuple[str, ...]:
+def _texts(cells: list[str], where: str, remedy: str = "fill it in or remove the example") -> tuple[str, ...]:
     if not all(cells):
-        raise DataError(f"{where}: a sentence is empty; fill it in or remove the example")
+        raise DataError(f"{where}: a sentence is empty; {remedy}")
     return tuple(cells)
 
 

@@ -15,7 +15,15 @@ sys.path.append(str(Path(__file__).parents[1]))  # examples, for preparation
 
 from evaluate import answers, load, predict, write_table  # noqa: E402
 from glue_tasks import read_unlabelled, recorded_task  # noqa: E402
-from preparation import DataError, Parser, check_same_dictionary, load_dictionary, one_line_errors  # noqa: E402
+from preparation import (  # noqa: E402
+    DataError,
+    Parser,
+    check_output_file,
+    check_same_dictionary,
+    exit_when_terminated,
+    load_dictionary,
+    one_line_errors,
+)
 from prepare import load_encoder, room, write_texts  # noqa: E402
 from sparse_adapter import errors  # noqa: E402
 
@@ -30,6 +38,7 @@ def predictions(args: argparse.Namespace) -> list[str]:
     """
     settings = json.loads((args.data / "prepare.json").read_text(encoding="utf-8"))["settings"]
     task = recorded_task(settings)
+    check_output_file(args.output, args.input)
     if not args.input.is_file():
         raise DataError(f"INPUT {args.input}: there is no such file")
     examples = read_unlabelled(task, args.input)
@@ -67,4 +76,5 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
+    exit_when_terminated()
     main()

@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Predict examples without labels: a test set of GLUE, or sentences of your own.
 #
-#   INPUT          TSV file, perhaps gzipped, in the layout of GLUE's test.tsv: a header that names the columns of the
-#                  sentences as in the task's own files (CoLA's: sentence), other columns being ignored (required)
+#   INPUT          TSV file, gzipped if it is named .gz, in the layout of GLUE's test.tsv: a header that names the
+#                  columns of the sentences as in the task's own files (CoLA's: sentence); others are ignored (required)
 #   OUTPUT         TSV file to write: index, from 0, and prediction, the layout of submissions to GLUE
 #                  (default: SAVE_DIR/predictions-INPUT's name)
 #   TASK           as in train.sh (default: rte)

@@ -17,7 +17,8 @@
 #                  with ADAPTER=none 1e-4 and 2e-5)
 #   MAX_EPOCH      (default: 10)
 #   MAX_UPDATE     stop after this many updates instead, if set
-#   BATCH_SIZE     examples of a batch on one device, at most (default: 16/devices)
+#   BATCH_SIZE     examples of a batch on one device, at most (default: 16/devices; to be set with
+#                  --distributed-world-size and the like)
 #   MAX_TOKENS     and their tokens, padding included (default: 4096)
 #   SEED           of initialisation, pruning and data order (default: 1)
 #   WHOLE          1: checkpoints hold the backbone too (default: 0, what is trained alone)

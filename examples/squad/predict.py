@@ -15,7 +15,15 @@ from pathlib import Path
 sys.path.append(str(Path(__file__).parents[1]))  # examples, for preparation
 
 from evaluate import answer, inference_arguments, load, write_answers  # noqa: E402
-from preparation import DataError, Parser, check_same_dictionary, load_dictionary, one_line_errors  # noqa: E402
+from preparation import (  # noqa: E402
+    DataError,
+    Parser,
+    check_output_file,
+    check_same_dictionary,
+    exit_when_terminated,
+    load_dictionary,
+    one_line_errors,
+)
 from prepare import Split  # noqa: E402
 from sparse_adapter import errors  # noqa: E402
 from windows import load_encoder, read_squad  # noqa: E402
@@ -28,6 +36,7 @@ def predictions(args: argparse.Namespace) -> dict:
         DataError: the input cannot be used, or the tokenizer is not that of the data. UsageError: see ``load``.
     """
     settings = json.loads((args.prepared / "prepare.json").read_text(encoding="utf-8"))["settings"]
+    check_output_file(args.output, args.input)
     if not args.input.is_file():
         raise DataError(f"INPUT {args.input}: there is no such file")
     examples = read_squad(args.input, answered=False)
@@ -57,4 +66,5 @@ def main(argv: list[str] | None = None) -> None:
 
 
 if __name__ == "__main__":
+    exit_when_terminated()
     main()

@@ -91,6 +91,10 @@ class Split:
         if len(found) < len(example.answers):
             self.not_in_context.append(example.id)
         context, question = self.encode(example.context), self.encode(example.question)
+        if not (context.symbols and question.symbols):
+            raise DataError(
+                f"question {example.id}: nothing of it, or of its context, is left after tokenisation; remove it"
+            )
         span = None
         for start, end in found:
             try:

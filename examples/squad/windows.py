@@ -83,6 +83,8 @@ class Encoder:
 
     def encode(self, text: str) -> Text:
         encoding = self.tokenizer.encode(text, add_special_tokens=False)
+        if not encoding.tokens:
+            return Text([], [])
         chars, following = encoding.offsets, [start for start, _ in encoding.offsets[1:]] + [len(text)]
         for i, next_start in enumerate(following):
             start, end = chars[i]

@@ -162,6 +162,14 @@ def test_an_undecided_part_decides_and_not_the_least_difference():
     assert Claim("", "", "", (Part("none", Comparison(0), "not tested"),)).deciding is None
 
 
+def test_a_mean_over_tasks_does_not_hide_where_a_claim_fails():
+    verdicts = {"RTE": "supported", "XSum": "not supported"}
+    part = Part("one", Comparison(8, 0.4, 0.1, 0.7), "supported", verdicts=verdicts)
+    assert Claim("", "", "", (part,)).exceptions == ["XSum"]
+    undecided = Part("two", Comparison(8, 0.4, -0.1, 0.9), "undecided")
+    assert Claim("", "", "", (part, undecided)).exceptions == []
+
+
 def test_a_comparison_is_only_of_tasks_that_both_have(tmp_path):
     without = "(cola|rte).*(dense|snip)|mrpc-.*dense-seed[1-3]"
     found = scores(finished_study(tmp_path / "some", "table1", without=without))
@@ -207,7 +215,7 @@ def test_a_cell_is_the_mean_of_its_runs(whole):
 
 def test_published_rows_and_columns_are_those_of_our_tables(whole):
     for table in paper_tables(whole):
-        paper = published_table(table.name, "")
+        paper = published_table(table.name)
         assert set(paper.rows) <= set(table.rows)
     assert {row["status"] for row in published()} == {"published"}
     value = {(r["table"], r["backbone"], r["row"], r["column"]): r["value"] for r in published()}

@@ -6,13 +6,13 @@ import pytest
 from scipy import stats
 from sparse_adapter.study.comparison import (
     NOT_SUPPORTED,
+    NOT_SUPPORTED_SO_FAR,
     SUPPORTED,
     SUPPORTED_SO_FAR,
     UNDECIDED,
     UNTESTED,
     Comparison,
     all_of,
-    at_least_equal,
     compare,
     exceeds,
 )
@@ -59,7 +59,7 @@ def test_every_stratum_counts_the_same_whatever_its_seeds():
     found = compare({"CoLA": [0.9, 1.0, 1.1, 1.0, 1.0], "MRPC": [-1.5], "STS-B": [-1.2], "RTE": [-1.3]})
     assert found.n == 8 and found.difference == pytest.approx(-0.75)
     assert math.isnan(found.low) and found.reason == "one seed of MRPC, STS-B, RTE"
-    assert exceeds(found) == at_least_equal(found, 0.5) == UNDECIDED
+    assert exceeds(found) == exceeds(found, -0.5) == UNDECIDED
 
 
 def test_one_seed_on_every_task_decides_nothing():
@@ -72,7 +72,12 @@ def test_differences_that_are_all_the_same_decide_nothing():
     for strata in ({"RTE": one_example}, {"RTE": one_example, "CoLA": [1, 1, 1]}):
         found = compare(strata)
         assert found.difference > 0 and math.isnan(found.low) and math.isnan(found.p)
-        assert found.reason == "no spread over seeds" and exceeds(found) == at_least_equal(found, 0.5) == UNDECIDED
+        assert found.reason == "no spread over seeds" and exceeds(found) == exceeds(found, -0.5) == UNDECIDED
+
+
+def test_a_task_on_which_nothing_varies_decides_nothing():
+    found = compare({"RTE": [0.361, 0.361], "STS-B": [0.10, 0.12]})
+    assert found.reason == "no spread over seeds of RTE" and exceeds(found) == UNDECIDED
 
 
 def test_nothing_to_compare():
@@ -87,12 +92,13 @@ def test_nothing_to_compare():
         (-0.1, 0.9, UNDECIDED, SUPPORTED),
         (-0.4, -0.1, NOT_SUPPORTED, SUPPORTED),
         (-0.9, 0.9, UNDECIDED, UNDECIDED),
-        (-0.9, -0.1, NOT_SUPPORTED, NOT_SUPPORTED),
+        (-0.9, -0.1, NOT_SUPPORTED, UNDECIDED),
+        (-0.9, -0.6, NOT_SUPPORTED, NOT_SUPPORTED),
     ],
 )
 def test_verdicts(low, high, beats, matches):
     comparison = Comparison(5, (low + high) / 2, low, high)
-    assert exceeds(comparison) == beats and at_least_equal(comparison, 0.5) == matches
+    assert exceeds(comparison) == beats and exceeds(comparison, -0.5) == matches
 
 
 def test_verdicts_without_an_interval():
@@ -103,7 +109,7 @@ def test_verdicts_without_an_interval():
 
 def test_pairs_that_are_still_to_come():
     assert exceeds(Comparison(9, 0.5, 0.1, 0.9, planned=10)) == SUPPORTED_SO_FAR
-    assert exceeds(Comparison(9, -0.5, -0.9, -0.1, planned=10)) == NOT_SUPPORTED
+    assert exceeds(Comparison(9, -0.5, -0.9, -0.1, planned=10)) == NOT_SUPPORTED_SO_FAR
 
 
 @pytest.mark.parametrize(
@@ -114,6 +120,7 @@ def test_pairs_that_are_still_to_come():
         ([SUPPORTED, SUPPORTED_SO_FAR], SUPPORTED_SO_FAR),
         ([SUPPORTED, UNDECIDED], UNDECIDED),
         ([NOT_SUPPORTED, UNDECIDED, SUPPORTED], NOT_SUPPORTED),
+        ([NOT_SUPPORTED_SO_FAR, UNDECIDED, SUPPORTED], NOT_SUPPORTED_SO_FAR),
         ([UNTESTED], UNTESTED),
         ([], UNTESTED),
     ],

@@ -47,6 +47,7 @@ def changed(tmp_path, **keys):
         ({"backbone": None}, "give a backbone, or backbones by their names"),
         ({"tasks": ["col"]}, "unknown task 'col' (did you mean cola?)"),
         ({"tasks": {"mine": {"example": "glu"}}}, "example 'glu' has no"),
+        ({"tasks": {"rte": {"label": "CoLA"}, "cola": {}}}, "two tasks have the label 'CoLA'"),
         ({"keep_checkpoints": "perhaps"}, "neither true nor false"),
         ({"env": "MAX_EPOCH"}, "settings are names with values"),
     ],

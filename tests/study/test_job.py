@@ -10,6 +10,7 @@ from sparse_adapter.files import write_json
 from sparse_adapter.study import job
 from sparse_adapter.study.config import read_config
 from sparse_adapter.study.grid import make_plan
+from sparse_adapter.study.job import score_of
 from sparse_adapter.study.locks import one_gpu
 from sparse_adapter.study.plan import settings_of, write_plan
 from sparse_adapter.study.results import collect, write_results
@@ -123,6 +124,11 @@ def test_scores_without_the_metric(study):
     one = study("tasks.one.metric=rouge2")
     with pytest.raises(UsageError, match="has no rouge2"):
         one.run("full")
+
+
+def test_a_score_of_which_less_is_better_is_refused():
+    with pytest.raises(UsageError, match="less ppl is better"):
+        score_of({"metric": "ppl", "value": 7.5}, None)
 
 
 @pytest.mark.parametrize("value", ["NaN", "Infinity"])

@@ -1,13 +1,18 @@
 """The report: every file, a page that needs no other, and no silence about what is missing."""
 
+import dataclasses
 import re
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
 from sparse_adapter.errors import UsageError
+from sparse_adapter.files import write_json
+from sparse_adapter.study.figures import figure2
 from sparse_adapter.study.plan import write_plan
 from sparse_adapter.study.report import write_report
+from sparse_adapter.study.results import collect
+from sparse_adapter.study.scores import Scores
 
 from .made_up import finished_plan, finished_study, plan_of
 from .test_grid import plan_with
@@ -57,7 +62,8 @@ def test_chosen_learning_rates_are_shown(tmp_path):
     plan = plan_with(tmp_path, {"lr": [1e-3, 1e-4]}, {"pruner": "snip", "sparsity": 0.4}, seeds=[1, 2])
     write_report(finished_plan(tmp_path / "study", plan, without="lr0.0001-seed2"), tmp_path / "out")
     text = (tmp_path / "out" / "README.md").read_text()
-    (row,) = rows(text, "| one ")
+    scored, row = rows(text, "| one ")
+    assert scored == ["one", "accuracy, %", "-", "277", "last"]
     assert row[:3] == ["one", "backbone", "houlsby-dense"] and row[3] in ("0.001", "0.0001") and row[5] == "1"
     assert re.fullmatch(r"0\.0001: \d\d\.\d, 0\.001: \d\d\.\d", row[4])
 
@@ -69,6 +75,50 @@ def test_one_seed_has_no_band(tmp_path):
         text = (out / "README.md").read_text()
         assert text.count("No band where there is one seed.") == 2 * 2 * remark  # caption and description of 2 and 4
         assert text.count("No bar where there is one seed.") == 2 * remark
+
+
+def test_what_logs_and_labels_contain_is_text(tmp_path):
+    plan = plan_with(tmp_path, {}, {"pruner": "snip", "sparsity": 0.4}, seeds=[1, 2])
+    plan = dataclasses.replace(plan, runs={n: dataclasses.replace(r, label="a$\\x$") for n, r in plan.runs.items()})
+    study = finished_plan(tmp_path / "study", plan, without="snip0.4-seed2")
+    (failed,) = (name for name in plan.runs if "snip0.4-seed2" in name)
+    write_json(study / "runs" / failed / "failure.json", {"run": failed, "error": "train.sh: x | loss <b>"})
+    write_report(study, tmp_path / "out")
+    assert r"train.sh: x \| loss &lt;b>" in (tmp_path / "out" / "README.md").read_text()
+    assert "train.sh: x | loss &lt;b&gt;" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_how_it_was_made(tmp_path):
+    study = finished_plan(tmp_path / "a study", plan_with(tmp_path, {}, seeds=[1]))
+    write_report(study, tmp_path / "out", margin=1.0, level=0.9)
+    text = (tmp_path / "out" / "README.md").read_text()
+    assert f"`sparse-adapter report '{study}' {tmp_path / 'out'} --margin 1 --level 0.9`" in text
+
+
+def test_other_sparsities_stand_beside_nothing_published(tmp_path):
+    study = finished_study(tmp_path / "study", "table2", without="snip0.[468]")
+    write_report(study, tmp_path / "half")
+    text = (tmp_path / "half" / "README.md").read_text()
+    assert "A sparsity of 0.4 beats the dense adapter." in text  # which is planned
+    plan = plan_with(tmp_path, {"pruner": ["none", "random"], "sparsity": 0.6}, seeds=[1, 2])
+    write_report(finished_plan(tmp_path / "other", plan), tmp_path / "out")
+    text = (tmp_path / "out" / "README.md").read_text()
+    assert "Table 1: pruning methods at the same sparsity, 60 %" in text
+    assert "Table 1: pruning methods at the same sparsity, 40 %, as published" in text and "Side by side" not in text
+    assert "published" not in (tmp_path / "out" / "table1.csv").read_text()
+    (claim,) = rows(text, "| A sparsity of 0.6 beats")
+    assert claim[1] == "§3, Tables 1 and 2, with SNIP, which have s = 0.4"
+
+
+def test_figure2_has_the_tasks_of_every_pruner(tmp_path):
+    random = {"pruner": "random", "sparsity": [0.2, 0.4]}
+    snip = {"pruner": "snip", "sparsity": [0.2, 0.4]}
+    example = {"example": str(tmp_path / "here" / "ex")}
+    plan = plan_with(tmp_path, {}, random, snip, seeds=[1, 2], tasks={"one": example, "two": example})
+    study = finished_plan(tmp_path / "study", plan, without="two.*random")
+    tables = collect(study)
+    figure, _ = figure2(Scores(tables["results"], tables["curves"]))
+    assert [axes.get_title() for axes in figure.axes] == ["one", "two"]
 
 
 def test_a_study_without_results(tmp_path):

@@ -8,7 +8,7 @@ from statistics import fmean, variance
 from scipy import stats
 
 SUPPORTED, NOT_SUPPORTED, UNDECIDED, UNTESTED = "supported", "not supported", "undecided", "not tested"
-SUPPORTED_SO_FAR = "supported as far as tested"
+SUPPORTED_SO_FAR, NOT_SUPPORTED_SO_FAR = (f"{verdict} as far as tested" for verdict in (SUPPORTED, NOT_SUPPORTED))
 SAME = 1e-9  # points: differences nearer than this differ by rounding only
 
 
@@ -44,6 +44,8 @@ def compare(strata: Mapping[str, Sequence[float]], level: float = 0.95, planned:
     approximate distribution of estimates of variance components, Biometrics Bulletin 2 (1946). Of one stratum, all this
     is ``scipy.stats.ttest_rel``.
 
+    Strata are taken as independent of each other, and as all that there are: the interval is for these tasks.
+
     A stratum with one difference says nothing of its spread, and differences that are all the same say that scores are
     coarse and not that they are certain: in both cases there is no interval.
     """
@@ -53,13 +55,13 @@ def compare(strata: Mapping[str, Sequence[float]], level: float = 0.95, planned:
         return Comparison(0, planned=planned)
     difference = fmean(map(fmean, found.values()))
     single = [name for name, differences in found.items() if len(differences) == 1]
-    if single:
-        reason = "one seed" if len(single) == len(found) else f"one seed of {', '.join(single)}"
-        return Comparison(n, difference, planned=planned, reason=reason)
-    terms = [(_variance(differences) / len(differences), len(differences) - 1) for differences in found.values()]
+    constant = [name for name, differences in found.items() if max(differences) - min(differences) <= SAME]
+    for lacking, reason in ((single, "one seed"), (constant, "no spread over seeds")):
+        if lacking:
+            where = "" if len(lacking) == len(found) else f" of {', '.join(lacking)}"
+            return Comparison(n, difference, planned=planned, reason=f"{reason}{where}")
+    terms = [(variance(differences) / len(differences), len(differences) - 1) for differences in found.values()]
     total = math.fsum(v for v, _ in terms)
-    if total == 0:
-        return Comparison(n, difference, planned=planned, reason="no spread over seeds")
     df = total**2 / math.fsum(v**2 / free for v, free in terms)
     error = math.sqrt(total) / len(found)
     half = float(stats.t.ppf((1 + level) / 2, df)) * error
@@ -67,42 +69,33 @@ def compare(strata: Mapping[str, Sequence[float]], level: float = 0.95, planned:
     return Comparison(n, difference, difference - half, difference + half, p, df, planned)
 
 
-def _variance(differences: Sequence[float]) -> float:
-    return variance(differences) if max(differences) - min(differences) > SAME else 0.0
-
-
 def exceeds(comparison: Comparison, bound: float = 0.0) -> str:
-    """Whether the difference is above ``bound``: its whole interval, no part of it, or the data do not say."""
-    return _verdict(comparison, comparison.low > bound, comparison.high < bound)
+    """Whether the difference is above ``bound``: its whole interval, no part of it, or the data do not say.
 
-
-def at_least_equal(comparison: Comparison, margin: float) -> str:
-    """Whether the first matches or beats the second: its whole interval is above ``-margin`` (non-inferiority).
-
-    Not supported where the whole interval is below 0, unless it is within the margin.
+    With ``bound = -margin``, this is whether the first matches or beats the second (non-inferiority).
     """
-    return _verdict(comparison, comparison.low > -margin, comparison.high < 0)
+    if comparison.n == 0:
+        return UNTESTED
+    if comparison.reason:
+        return UNDECIDED
+    whole = comparison.n >= comparison.planned
+    if comparison.low > bound:
+        return SUPPORTED if whole else SUPPORTED_SO_FAR
+    if comparison.high < bound:
+        return NOT_SUPPORTED if whole else NOT_SUPPORTED_SO_FAR
+    return UNDECIDED
 
 
 def all_of(verdicts: Sequence[str]) -> str:
     """Of a claim's parts: one that fails fails it, one that is undecided leaves it so, and all support it.
 
-    It is supported only as far as tested where comparisons, or planned pairs of one, are missing.
+    It is supported, or not, only as far as tested where planned pairs are missing, and supported so where whole
+    comparisons are.
     """
     tested = [verdict for verdict in verdicts if verdict != UNTESTED]
     if not tested:
         return UNTESTED
-    for verdict in (NOT_SUPPORTED, UNDECIDED):
+    for verdict in (NOT_SUPPORTED, NOT_SUPPORTED_SO_FAR, UNDECIDED):
         if verdict in tested:
             return verdict
     return SUPPORTED if set(verdicts) == {SUPPORTED} else SUPPORTED_SO_FAR
-
-
-def _verdict(comparison: Comparison, holds: bool, fails: bool) -> str:
-    if comparison.n == 0:
-        return UNTESTED
-    if comparison.reason:
-        return UNDECIDED
-    if holds:
-        return SUPPORTED if comparison.n >= comparison.planned else SUPPORTED_SO_FAR
-    return NOT_SUPPORTED if fails else UNDECIDED

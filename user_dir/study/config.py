@@ -106,9 +106,13 @@ def _study(name: str, raw: dict) -> Study:
     entries = named if isinstance(named, dict) else dict.fromkeys(named if isinstance(named, list) else [named])
     examples = _examples_folder(raw.get("examples"))
     blocks = raw["grid"] if isinstance(raw["grid"], list) else [raw["grid"]]
+    tasks = tuple(_task(str(task), entry or {}, raw, examples) for task, entry in entries.items())
+    labels = [task.label for task in tasks]
+    if twice := {label for label in labels if labels.count(label) > 1}:
+        raise UsageError(f"two tasks have the label {twice.pop()!r}: in tables they would be one")
     return Study(
         name=name,
-        tasks=tuple(_task(str(task), entry or {}, raw, examples) for task, entry in entries.items()),
+        tasks=tasks,
         seeds=tuple(dict.fromkeys(seeds)),
         grid=tuple(_block(block) for block in blocks),
         keep_checkpoints=_switch(raw, "keep_checkpoints"),

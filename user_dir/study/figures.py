@@ -41,6 +41,7 @@ STYLE = {
     "axes.spines.top": False,
     "axes.spines.right": False,
     "svg.hashsalt": "sparse-adapter",
+    "text.parse_math": False,  # labels are a user's
 }
 Place = tuple[str, str, float]  # task, backbone and bottleneck, 0 where that is the example's default
 PANEL = (3.1, 2.6)  # inches
@@ -106,7 +107,8 @@ def figure2(scores: Scores) -> tuple[Figure, str] | None:
     ]
     if not pruners:
         return None
-    places = _places(scores, scores.select(pruner=pruners[0], **plain))
+    runs = scores.select(**plain)
+    places = _places(scores, runs[runs["pruner"].isin(pruners)])
     figure, panels = _panels(len(places))
     seeds = []
     for axes, place in zip(panels, places, strict=False):
@@ -157,7 +159,10 @@ def figure4(scores: Scores) -> tuple[Figure, str] | None:
             own = _at(frame, place)
             if len(own):
                 metric = own["metric"].iloc[0]
-                _band(axes, own.assign(x=(100 * own["progress"]).round(1)), "x", "value", name, i)
+                # By their number, not by the update, which differs between runs that skipped some.
+                number = own.groupby("run")["update"].rank()
+                progress = own["progress"].groupby(number).transform("mean")
+                _band(axes, own.assign(x=100 * progress), "x", "value", name, i)
                 seeds += _seeds(own)
         title, label = _title(scores, place, places), METRICS.get(metric, metric)
         axes.set(title=title, xlabel="training progress, %", ylabel=label)

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from ..errors import UsageError, one_line_errors
 from ..files import read_json, write_json
-from .catalogue import EVALUATED
+from .catalogue import DESCENDING, EVALUATED
 from .curves import learning_curve
 from .locks import locked, one_gpu
 from .plan import (
@@ -224,9 +224,11 @@ def score_of(scores: dict, metric: str | None) -> tuple[str, float]:
     """The score that counts: ``metric`` and its value, or what the example's scores themselves call their value.
 
     Raises:
-        UsageError: it is missing, or not finite, so that it compares with nothing.
+        UsageError: it is missing, or not finite, so that it compares with nothing, or less of it is better.
     """
     name, value = metric or scores.get("metric"), scores.get(metric or "value")
+    if str(name).lower() in DESCENDING:
+        raise UsageError(f"less {name} is better, and a study takes more for better; name another score with metric:")
     if name is None or not isinstance(value, int | float):
         raise UsageError(f"scores.json has no {name or 'metric'}; say with metric: which one counts")
     if not math.isfinite(value):

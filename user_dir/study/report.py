@@ -3,6 +3,7 @@
 import base64
 import csv
 import re
+import shlex
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,9 +13,10 @@ from tabulate import tabulate
 
 from ..errors import UsageError
 from ..files import replaced_files, written_at_once
-from .claims import MARGIN, Claim, judge
+from .catalogue import EVALUATED, SCORED
+from .claims import LEVEL, MARGIN, Claim, judge
 from .comparison import Comparison
-from .figures import draw_all
+from .figures import METRICS, draw_all
 from .results import collect, write_csvs
 from .scores import Cell, Scores
 from .tables import PARAMETERS, Table, paper_tables, published_table, side_by_side
@@ -38,7 +40,7 @@ class Grid:
     note: str = ""
 
 
-def write_report(study: Path, out: Path, margin: float = MARGIN, level: float = 0.95) -> list[str]:
+def write_report(study: Path, out: Path, margin: float = MARGIN, level: float = LEVEL) -> list[str]:
     """Write everything into ``out``, in place of an earlier report; returns the names of the files.
 
     Raises:
@@ -46,8 +48,15 @@ def write_report(study: Path, out: Path, margin: float = MARGIN, level: float = 
             are of no report.
     """
     with replaced_files(out) as folder:
-        _write_files(study, folder, margin, level, f"sparse-adapter report {study} {out}")
+        _write_files(study, folder, margin, level, _command(study, out, margin, level))
         return sorted(path.name for path in folder.iterdir())
+
+
+def _command(study: Path, out: Path, margin: float, level: float) -> str:
+    words = ["sparse-adapter", "report", str(study), str(out)]
+    words += [] if margin == MARGIN else ["--margin", f"{margin:g}"]
+    words += [] if level == LEVEL else ["--level", f"{level:g}"]
+    return shlex.join(words)
 
 
 def _write_files(study: Path, out: Path, margin: float, level: float, command: str) -> None:
@@ -68,12 +77,14 @@ def _write_files(study: Path, out: Path, margin: float, level: float, command: s
         "title": f"Study {study.resolve().name}",
         "facts": _facts(scores, results),
         "unfinished": _unfinished(results),
+        "tasks": _tasks(scores),
         "summary": _summary(claims, level),
         "claims": [_claim_grid(claim, level) for claim in claims if any(part.comparison.n for part in claim.parts)],
         "tables": [_sections(table) for table in paper],
         "rates": _rates(scores),
         "figures": [{"name": name, "caption": caption} for name, caption in figures],
         "margin": margin,
+        "parameters": PARAMETERS,
         "command": command,
     }
     images = {name: base64.b64encode((out / f"{name}.svg").read_bytes()).decode() for name, _ in figures}
@@ -103,6 +114,21 @@ def _facts(scores: Scores, results: pd.DataFrame) -> list[str]:
     if scores.runs["adopted"].astype(bool).any():
         facts.append("some runs were made by hand and adopted: their settings are those of the plan, unchecked")
     return facts
+
+
+def _tasks(scores: Scores) -> Grid:
+    """What is measured, on what, and of which checkpoint."""
+    rows = []
+    for task, label in scores.tasks.items():
+        runs = scores.runs[scores.runs["task"] == task]
+        example = scores.planned["example"][scores.planned["task"] == task].iloc[0]
+        counts = sorted({f"{int(n):,}" for n in runs["n"].dropna()})
+        metric = METRICS.get(runs["metric"].iloc[0], runs["metric"].iloc[0]) if len(runs) else "-"
+        checkpoint = "best on the validation set" if "best" in EVALUATED.get(example, "") else "last"
+        rows.append([label, metric, SCORED.get(example, "-"), ", ".join(counts) or "-", checkpoint])
+        if len(runs) and runs["score"].abs().max() <= 1 and runs["score"].any():
+            rows[-1][1] += " (at most 1: differences count in points, of scores x 100)"
+    return Grid("What is scored", ["task", "score", "set", "examples", "checkpoint"], rows)
 
 
 def _without_scores(scores: Scores) -> str:
@@ -175,7 +201,8 @@ def _summary(claims: list[Claim], level: float) -> Grid:
             difference, interval = _interval(part.comparison)
             shown = [part.label, f"{difference}{unit}", interval, _pairs(part.comparison)]
         compared = f"{len(tested)} of {len(claim.parts)}" + (f", {partly} of them in part" if partly else "")
-        rows.append([claim.text, claim.source, claim.verdict, *shown, compared])
+        but = f", but not on {', '.join(claim.exceptions)}" if claim.exceptions else ""
+        rows.append([claim.text, claim.source, f"{claim.verdict}{but}", *shown, compared])
     head = ["claim", "paper", "verdict", "decided by", "difference", f"{100 * level:g} % interval", "pairs"]
     return Grid("The paper's claims", [*head, "comparisons"], rows)
 
@@ -188,7 +215,8 @@ def _claim_grid(claim: Claim, level: float) -> Grid:
             continue
         rows.append([part.label, "all", *_interval(part.comparison), _pairs(part.comparison), part.verdict])
         if len(part.tasks) > 1:
-            rows += [["", task, *_interval(single), _pairs(single), ""] for task, single in part.tasks.items()]
+            for task, single in part.tasks.items():
+                rows.append(["", task, *_interval(single), _pairs(single), part.verdicts[task]])
     head = ["comparison", "task", f"difference, {claim.unit}", f"{100 * level:g} % interval", "pairs", "verdict"]
     note = f"{claim.source[0].upper()}{claim.source[1:]}. {claim.rule[0].upper()}{claim.rule[1:]}."
     return Grid(f"{claim.text} {claim.verdict.capitalize()}.", head, rows, note)
@@ -225,7 +253,7 @@ def _claim_rows(claims: list[Claim]) -> list[dict]:
                         "df": comparison.df,
                         "p": comparison.p,
                         "without_interval": comparison.reason,
-                        "verdict": part.verdict if task == "all" else "",
+                        "verdict": part.verdict if task == "all" else part.verdicts[task],
                         "pairs": " ".join("/".join(pair) for pair in part.pairs) if task == "all" else "",
                     }
                 )
@@ -241,13 +269,13 @@ def _write_csv(path: Path, rows: list[dict]) -> None:
 
 def _sections(table: Table) -> dict:
     """A table of ours, the published one, and both side by side."""
-    paper = published_table(table.name, table.title)
+    paper = published_table(table.name)
     return {
         "name": table.name,
         "title": table.title,
         "ours": table_grid(table, table.title),
         "published": table_grid(paper, paper.title),
-        "both": both_grid(table, paper),
+        "both": both_grid(table, paper) if table.comparable else None,
     }
 
 
@@ -314,7 +342,13 @@ def _cell(cell: Cell, label: str) -> str:
 
 def _markup(grid: Grid, markup: str) -> str:
     align = ["left"] * len(grid.head)
-    text = tabulate(grid.rows, grid.head, tablefmt=markup, colalign=align if grid.rows else None, disable_numparse=True)
+    rows = grid.rows if markup == "html" else [[_escaped(cell) for cell in row] for row in grid.rows]
+    text = tabulate(rows, grid.head, tablefmt=markup, colalign=align if rows else None, disable_numparse=True)
     if markup == "html":  # tabulate has escaped the cells; bold is Markdown's
         text = re.sub(r"\*\*(.+?)\*\*", r"<strong>\1</strong>", text)
     return text
+
+
+def _escaped(cell: str) -> str:
+    """What Markdown takes for columns and tags, such as the ends of logs have, as text."""
+    return cell.replace("|", "\\|").replace("<", "&lt;")

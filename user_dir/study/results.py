@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..errors import UsageError
 from ..files import read_json, written_at_once
-from .catalogue import CURVES, KNOWN, METRICS, Known
+from .catalogue import CURVES, EVALUATED, KNOWN, METRICS, Known
 from .engine import find_failure
 from .job import score_of
 from .plan import Run, read_plans, settings_hash, settings_of
@@ -130,7 +130,11 @@ def _command(run: Run) -> str:
     """How the run is trained by hand, with the backbone by its name: folders differ from machine to machine."""
     env = {name: value for name, value in run.env.items() if name != "BACKBONE"} | {"BACKBONE_DIR": run.backbone}
     words = [f"{name}={shlex.quote(value)}" for name, value in env.items()]
-    return " ".join([*words, "bash", f"examples/{run.example}/train.sh", shlex.join(run.flags)]).strip()
+    flags = list(run.flags)
+    if run.sources:
+        checkpoint = EVALUATED.get(run.example, "checkpoint_last.pt")
+        flags += ["--fusion-adapters", ",".join(f"runs/{source}/{checkpoint}" for source in run.sources)]
+    return " ".join([*words, "bash", f"examples/{run.example}/train.sh", shlex.join(flags)]).strip()
 
 
 def _curve_metric(run: Run, curve: list[dict]) -> str | None:

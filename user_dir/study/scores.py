@@ -77,8 +77,9 @@ class Scores:
         metric = self.runs.set_index("run")["curve_metric"]
         curves = curves[curves["run"].isin(metric.index)]
         self.curves = curves[curves["metric"] == curves["run"].map(metric)]
-        plain = self.runs[(self.runs["pruner"] != "none") & (self.runs["large_sparse"] == 1)]
-        sparse = self.runs[self.runs["pruner"] != "none"]
+        # Of all that is planned: with half of the runs finished, a study is about the same as in the end.
+        sparse = results[results["pruner"] != "none"]
+        plain = sparse[sparse["large_sparse"] == 1]
         self.pruner = _prefer(sparse["pruner"], DEFAULT_PRUNER)
         self.sparsity = _prefer(plain["sparsity"], DEFAULT_SPARSITY)
         self.backbones = list(dict.fromkeys(results["backbone"]))

@@ -8,12 +8,18 @@ from pathlib import Path
 
 import pandas as pd
 
-from .scores import FULL, Cell, Scores, dense, large_sparse, parameter_share, pruned
+from .scores import DEFAULT_PRUNER, DEFAULT_SPARSITY, FULL, Cell, Scores, dense, large_sparse, parameter_share, pruned
 
 # Averages that are not those of the numbers beside them, and are given here as the paper prints them.
 PRINTED = {
     "table1": "The average of BERT with Mag. is printed as 73.2; that of its four scores is 73.5.",
     "table4": "The average of S-LoRA is printed as 78.2; that of its four scores is 78.3.",
+}
+TITLES = {
+    "table1": "Table 1: pruning methods at the same sparsity, 40 %",
+    "table2": "Table 2: sparse ratios and benchmarks (SNIP)",
+    "table3": "Table 3: Large-Sparse",
+    "table4": "Table 4: adapter families, S- at 40 % sparsity",
 }
 GLUE = "GLUE"
 AVERAGED = {"CoLA", "MRPC", "STS-B", "RTE"}  # by the paper
@@ -51,11 +57,13 @@ class Table:
     columns: (backbone, label); the label is a task's, ``Avg.`` or ``#Param.``. An average over other tasks than the
         paper's says so in its label, as in ``Avg. (2 of 4 tasks)``, so that no published one stands beside it.
     cells: by row and column; of ``#Param.`` the mean is a percentage.
+    comparable: whether the pruner and the sparsity are the paper's, where its rows do not say them.
     """
 
     name: str
     title: str
     note: str = ""
+    comparable: bool = True
     rows: list[str] = field(default_factory=list)
     columns: list[tuple[str, str]] = field(default_factory=list)
     cells: dict[tuple[str, tuple[str, str]], Cell] = field(default_factory=dict)
@@ -90,7 +98,8 @@ def _table1(scores: Scores) -> Table | None:
     if not rows:
         return None
     rows = {"Fine-Tune": FULL, "Adapter": dense()} | rows
-    return _by_task(scores, "table1", f"Table 1: pruning methods at the same sparsity, {100 * s:g} %", rows)
+    title = f"Table 1: pruning methods at the same sparsity, {100 * s:g} %"
+    return _by_task(scores, "table1", title, rows, comparable=s == DEFAULT_SPARSITY)
 
 
 def _table2(scores: Scores) -> Table | None:
@@ -98,7 +107,8 @@ def _table2(scores: Scores) -> Table | None:
     sparsities = scores.values("sparsity", family="houlsby", pruner=pruner, large_sparse=1)
     if len(sparsities) < 2:
         return None
-    table = Table("table2", f"Table 2: sparse ratios and benchmarks ({PRUNER_LABELS.get(pruner, pruner)})")
+    title = f"Table 2: sparse ratios and benchmarks ({PRUNER_LABELS.get(pruner, pruner)})"
+    table = Table("table2", title, comparable=pruner == DEFAULT_PRUNER)
     rows = {"Fine-Tune": FULL, "Adapter": dense()} | {f"s = {s:g}": pruned(pruner, s) for s in sparsities}
     for backbone, frames in _frames(scores, rows):
         for benchmark in benchmarks(scores, backbone, frames.values()):
@@ -121,7 +131,7 @@ def _table3(scores: Scores) -> Table | None:
     if not scores.select(**FULL).empty:
         rows = {"Fine-Tune": FULL} | rows
     note = "LS-Adapter k×: k times the bottleneck at sparsity 1 - 1/k, so that as many weights are trained."
-    return _by_task(scores, "table3", "Table 3: Large-Sparse", rows, note)
+    return _by_task(scores, "table3", "Table 3: Large-Sparse", rows, note, pruner == DEFAULT_PRUNER)
 
 
 def _table4(scores: Scores) -> Table | None:
@@ -134,11 +144,14 @@ def _table4(scores: Scores) -> Table | None:
     if not set(rows) - {"Houlsby", "S-Houlsby"}:
         return None
     title = f"Table 4: adapter families, S- at {100 * scores.sparsity:g} % sparsity"
-    return _by_task(scores, "table4", title, rows)
+    comparable = (scores.pruner, scores.sparsity) == (DEFAULT_PRUNER, DEFAULT_SPARSITY)
+    return _by_task(scores, "table4", title, rows, comparable=comparable)
 
 
-def _by_task(scores: Scores, name: str, title: str, rows: dict[str, dict], note: str = "") -> Table:
-    table = Table(name, title, note)
+def _by_task(
+    scores: Scores, name: str, title: str, rows: dict[str, dict], note: str = "", comparable: bool = True
+) -> Table:
+    table = Table(name, title, note, comparable)
     for backbone, frames in _frames(scores, rows):
         found = benchmarks(scores, backbone, frames.values())
         tasks = [task for task in scores.tasks if any(task in benchmark.tasks for benchmark in found)]
@@ -196,8 +209,8 @@ def published() -> list[dict]:
         return [{**row, "value": float(row["value"])} for row in csv.DictReader(file)]
 
 
-def published_table(name: str, title: str) -> Table:
-    table = Table(f"{name}-published", f"{title}, as published", PRINTED.get(name, ""))
+def published_table(name: str) -> Table:
+    table = Table(f"{name}-published", f"{TITLES[name]}, as published", PRINTED.get(name, ""))
     for row in published():
         if row["table"] == name:
             table.put(row["row"], (row["backbone"], row["column"]), Cell(row["value"]))
@@ -205,9 +218,13 @@ def published_table(name: str, title: str) -> Table:
 
 
 def side_by_side(table: Table) -> pd.DataFrame:
-    """One line for each row and column of a table, ours and the paper's: what, where, how many, from which runs."""
+    """One line for each row and column of a table, ours and the paper's: what, where, how many, from which runs.
+
+    The paper's are left out where they are of another pruner or sparsity.
+    """
+    printed = [line for line in published() if line["table"] == table.name and table.comparable]
     ours = {(row, label): None for row in table.rows for _, label in table.columns}
-    paper = {(line["row"], line["column"]): None for line in published() if line["table"] == table.name}
+    paper = {(line["row"], line["column"]): None for line in printed}
     columns = list(dict.fromkeys(label for _, label in table.columns))
     lines = []
     for row, label in ours | paper:
@@ -217,8 +234,8 @@ def side_by_side(table: Table) -> pd.DataFrame:
                 record = {"status": "ours", "mean": cell.mean, "sd": cell.sd, "n": cell.n or None}
                 record |= {"seeds": " ".join(map(str, cell.seeds)), "runs": " ".join(cell.runs)}
                 lines.append({"table": table.name, "row": row, "column": label, "backbone": backbone, **record})
-        for line in published():
-            if (line["table"], line["row"], line["column"]) == (table.name, row, label):
+        for line in printed:
+            if (line["row"], line["column"]) == (row, label):
                 record = {"status": "published", "mean": line["value"], "sd": None, "n": None, "seeds": "", "runs": ""}
                 lines.append({"table": table.name, "row": row, "column": label, "backbone": line["backbone"], **record})
     order = {label: i for i, label in enumerate(columns)}

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 import torch
+from fairseq.data import RawLabelDataset
 from fairseq.logging import metrics
 from fairseq.models import BaseFairseqModel
 from fairseq.tasks import register_task
@@ -41,6 +42,10 @@ class SparseAdapterSentencePredictionTask(PruneAtInitMixin, SentencePredictionTa
     def load_dataset(self, split: str, combine: bool = False, **kwargs):
         """Batched by length, in other batches in every epoch."""
         dataset = super().load_dataset(split, combine, **kwargs)
+        if self.cfg.regression_target:
+            nested = dataset if self.cfg.no_shuffle else dataset.dataset
+            if "target" in nested.defn:
+                nested.defn["target"] = DoubleLabelDataset(nested.defn["target"].labels)
         if not self.cfg.no_shuffle:
             rebuild_batches(self.cfg)
             unshuffled = dataset.dataset
@@ -69,6 +74,13 @@ class SparseAdapterSentencePredictionTask(PruneAtInitMixin, SentencePredictionTa
             if self.cfg.num_classes == 2:
                 metrics.log_derived("f1", lambda meters: 100 * f1(_counts(meters)))
                 metrics.log_derived("mcc", lambda meters: 100 * matthews(_counts(meters)))
+
+
+class DoubleLabelDataset(RawLabelDataset):
+    """Scores in double precision: with --fp16 and --bf16, fairseq's trainer rounds all of a batch that is float32."""
+
+    def collater(self, samples: list[float]) -> Tensor:
+        return torch.tensor(samples, dtype=torch.float64)
 
 
 def confusion(logits: Tensor, target: Tensor) -> dict[str, float]:

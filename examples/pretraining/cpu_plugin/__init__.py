@@ -1,7 +1,7 @@
 """A ``--user-dir`` that makes pretraining a small BART feasible on a CPU: bfloat16 and a better start.
 
-fairseq's ``--amp`` needs a GPU, and its ``--bf16`` leaves nothing in float32; here the forward pass is autocast,
-which nearly doubles the speed on CPUs with AVX512-BF16 or AMX. And BERT's initialisation, N(0, 0.02) whatever the
+fairseq's ``--amp`` needs a GPU, and its ``--bf16`` casts the whole model; here the forward pass is autocast, which
+nearly doubles the speed on CPUs with AVX512-BF16 or AMX. And BERT's initialisation, N(0, 0.02) whatever the
 dimension, leaves the attention of a 256-dim model almost uniform, so that copying is learnt late: Xavier's does not.
 """
 
