@@ -262,3 +262,13 @@ def test_feed_forward_maps_are_w_plus_ba(build, stock):
             materialize_(part)
             torch.testing.assert_close(outer(x), expected, rtol=0, atol=1e-5)
             torch.testing.assert_close(outer.weight, inner.weight + delta)
+
+
+
+@pytest.mark.parametrize("dtype, called", [(torch.float32, False), (torch.bfloat16, True), (torch.float16, True)])
+def test_half_precision_adds_outputs_and_not_weights(build, dtype, called):
+    """W + (α/r) B A would round most of a small B A away, for all inputs alike."""
+    layer, x, calls = build().to(dtype).encoder.layers[0], torch.randn(LENGTH, BATCH, DIM, dtype=dtype), []
+    layer.self_attn.v_proj.register_forward_hook(lambda *_: calls.append(1))
+    layer.self_attn(query=x, key=x, value=x)
+    assert bool(calls) == called

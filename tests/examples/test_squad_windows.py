@@ -169,6 +169,17 @@ def test_other_files_end_in_one_line(prepare, folder, content, expected):
     assert not (folder / "data").exists() and not list(folder.glob(".data*"))
 
 
+@pytest.mark.parametrize("part", ["question", "context"])
+def test_nothing_left_after_tokenisation_is_told(prepare, folder, part):
+    data = make_squad("dev")
+    paragraph = data["data"][0]["paragraphs"][0]
+    (paragraph["qas"][0] if part == "question" else paragraph)[part] = " \u200b"
+    write_squad(folder / "dev.json.gz", data)
+    with pytest.raises(SystemExit, match="^error: question dev-0-0: nothing of it, or of its context, is left after"):
+        prepare.main(arguments(folder))
+    assert not (folder / "data").exists()
+
+
 def test_refusals(prepare, folder, tmp_path):
     data = make_squad()
     data["data"][0]["paragraphs"][0]["qas"] *= 2

@@ -6,8 +6,7 @@ import re
 import pytest
 import torch
 
-from ..commands import REPOSITORY, run
-from .conftest import LANGUAGES, succeed
+from .conftest import succeed
 
 SPARSE = ("--pruner", "grasp", "--sparsity", "0.4", "--prune-batches", "2", "--adapter-only-checkpoints")
 
@@ -30,9 +29,6 @@ def test_bf16_prunes_as_float32_trains_resumes_and_generates(project, tmp_path, 
     # fairseq writes all files in float32.
     assert trained and all(torch.equal(value, value.bfloat16().float()) for value in trained.values())
     assert "H-0" in succeed(project.generate(checkpoint))
-    command = [str(project.data), "--user-dir", str(REPOSITORY / "user_dir"), "--cpu", "--path", str(checkpoint)]
-    output = succeed(run("fairseq-validate", *command, "--task", "sparse_adapter_translation", *LANGUAGES))
-    assert re.search(r"valid on 'valid' subset \| loss", output)
 
     assert "Loaded checkpoint" in succeed(project.train(half, *SPARSE, flag, "--max-update", "6"))
     resumed = torch.load(checkpoint, weights_only=True)["model"]

@@ -116,6 +116,18 @@ def test_every_epoch_has_other_batches_of_one_iterator(folder):
     assert len({frozenset(map(frozenset, epoch)) for epoch in batches}) == 3
 
 
+def test_scores_are_not_rounded_in_half_precision(folder):
+    """fairseq's trainer casts what is float32 of a batch: 3.817 would be 3.8125."""
+    name = "sparse_adapter_sentence_prediction"
+    cfg = OmegaConf.structured(SparseAdapterSentencePredictionConfig(_name=name, data=str(folder / "data")))
+    settings = {"num_classes": 1, "seed": 1, "init_token": 0, "separator_token": 2, "regression_target": True}
+    task = setup_task(OmegaConf.merge(cfg, settings | {"classification_head_name": "head"}))
+    dataset = task.load_dataset("valid")
+    targets = dataset.collater([dataset[i] for i in range(31)])["target"]
+    scores = [float(line) for line in (folder / "data" / "label" / "valid.label").read_text().split()]
+    assert targets.dtype == torch.float64 and targets.view(-1).tolist() == scores
+
+
 def test_regression_reports_pearson(folder, tmp_path):
     out = succeed(train(folder, tmp_path / "run", "--regression-target", "--num-classes", "1"))
     assert re.search(r"valid on 'valid' subset .*pearson -?\d", out)

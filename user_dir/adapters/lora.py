@@ -136,8 +136,8 @@ class SiteLora(nn.ModuleDict):
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "SiteLora":
         super()._apply(fn, recurse)
-        # In half precision W + (α/r) BA rounds most of the second away: of a weight of 0.03 and in bfloat16, what is
-        # less than 1e-4. Sums of outputs do not.
+        # In half precision W + (α/r) BA rounds most of the second away, for all inputs alike: of a weight of 0.03 and
+        # in bfloat16, what is less than 1e-4.
         if any(parameter.dtype in (torch.float16, torch.bfloat16) for parameter in self.parameters()):
             self._call_projections()
         return self
