@@ -70,7 +70,6 @@ def execute(folder: Path, plan: Plan, slots: Slots, lock: int) -> int:
             stdout=log,
             stderr=log,
             stdin=subprocess.DEVNULL,
-            env=os.environ | {"OMP_NUM_THREADS": os.environ.get("OMP_NUM_THREADS") or _threads(slots)},
             pass_fds=[lock],
             preexec_fn=lambda: end_with_parent(signal.SIGKILL),
         )
@@ -109,13 +108,15 @@ def _command(folder: Path, plan: Plan, slots: Slots, wanted: list[str], *options
     command += ["--nolock", "--ignore-incomplete", "--keep-going", "--rerun-triggers", "mtime", "--scheduler", "greedy"]
     command += ["--profile", str(slots.profile)] if slots.profile else ["--cores", str(slots.jobs)]
     command += options
-    gpus = [] if slots.profile else [f"gpus='{','.join(slots.gpus)}'", f"share={slots.share}"]
-    command += ["--config", f"plan={plan_path(folder, plan.name)}", *gpus]
+    machine = [f"gpus='{','.join(slots.gpus)}'", f"share={slots.share}", f"threads={_threads(slots)}"]
+    command += ["--config", f"plan={plan_path(folder, plan.name)}", *([] if slots.profile else machine)]
     return [*command, "--", *(f"runs/{name}/result.json" for name in wanted)]
 
 
-def _threads(slots: Slots) -> str:
-    return "1" if slots.profile else str(max(1, (os.cpu_count() or 1) // slots.jobs))
+def _threads(slots: Slots) -> int:
+    """Of each job: what the user has set, or its share of the cores."""
+    given = os.environ.get("OMP_NUM_THREADS", "")
+    return int(given) if given.isdecimal() and int(given) else max(1, (os.cpu_count() or 1) // slots.jobs)
 
 
 @contextmanager

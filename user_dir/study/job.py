@@ -1,6 +1,6 @@
 """One job of a study, as Snakemake starts it: prepare data, or train, evaluate and record one run.
 
-python -P user_dir/study/start.py STUDY PLAN prepare|run NAME [--gpus 0,1] [--share 1]
+python -P user_dir/study/start.py STUDY PLAN prepare|run NAME [--gpus 0,1] [--share 1] [--threads 2]
 
 A run's folder holds ``settings.json`` (what it is), ``train.log``, ``evaluate.log``, what the example's scripts write,
 ``trained.json`` once training has ended and, written last and at once, ``result.json``. A folder with ``scores.json``
@@ -58,7 +58,10 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("name")
     parser.add_argument("--gpus", help="devices to take one of, '' for none (default: what the job was given)")
     parser.add_argument("--share", type=int, default=1, help="jobs that may share a device")
+    parser.add_argument("--threads", type=int, help="of OpenMP (default: OMP_NUM_THREADS)")
     args = parser.parse_args(argv)
+    if args.threads:
+        os.environ["OMP_NUM_THREADS"] = str(args.threads)
     end_with_parent()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with one_line_errors():
