@@ -93,6 +93,20 @@ def test_gpus_are_hidden_where_none_is_to_be_used(tmp_path, monkeypatch):
     assert logs[1].read_text().startswith("sees <3>\n")
 
 
+@pytest.mark.parametrize("given, expected", [(None, "3"), ("5", "5")])
+def test_jobs_share_the_cores(tmp_path, monkeypatch, given, expected):
+    """Snakemake would set one thread for each."""
+    config = pretended(tmp_path / "here")
+    script = tmp_path / "here" / "ex" / "train.sh"
+    script.write_text(f'echo "$OMP_NUM_THREADS" >> {tmp_path / "threads"}\n{script.read_text()}')
+    monkeypatch.setattr("os.cpu_count", lambda: 7)
+    monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+    if given:
+        monkeypatch.setenv("OMP_NUM_THREADS", given)
+    study(config, tmp_path / "out", "seeds=[1]")
+    assert set((tmp_path / "threads").read_text().split()) == {expected}
+
+
 def test_data_that_cannot_be_prepared(tmp_path, capfd):
     config, out = pretended(tmp_path / "here"), tmp_path / "out"
     prepare = tmp_path / "here" / "ex" / "prepare.sh"
