@@ -98,7 +98,7 @@ def test_jobs_share_the_cores(tmp_path, monkeypatch, given, expected):
     """Snakemake would set one thread for each."""
     config = pretended(tmp_path / "here")
     script = tmp_path / "here" / "ex" / "train.sh"
-    script.write_text(f'echo "$OMP_NUM_THREADS" >> {tmp_path / "threads"}\n{script.read_text()}')
+    script.write_text(f'echo "$OMP_NUM_THREADS $MKL_NUM_THREADS" >> {tmp_path / "threads"}\n{script.read_text()}')
     monkeypatch.setattr("os.cpu_count", lambda: 7)
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     if given:

@@ -61,7 +61,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, help="of OpenMP (default: OMP_NUM_THREADS)")
     args = parser.parse_args(argv)
     if args.threads:
-        os.environ["OMP_NUM_THREADS"] = str(args.threads)
+        # Snakemake sets this and more; PyTorch takes the least of them.
+        os.environ |= dict.fromkeys(("OMP_NUM_THREADS", "MKL_NUM_THREADS"), str(args.threads))
     end_with_parent()
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     with one_line_errors():
