@@ -7,6 +7,7 @@ import pytest
 import torch
 from fairseq import utils
 from fairseq.data import TokenBlockDataset, data_utils
+from fairseq.data.iterators import BufferedIterator
 from fairseq.file_io import PathManager
 from fairseq.modules import layer_norm
 from sparse_adapter import compat
@@ -46,6 +47,14 @@ def test_a_checkpoint_is_copied_as_a_whole_or_not_at_all(tmp_path):
     assert PathManager.copy(str(new), str(last), overwrite=True)
     assert last.read_text() == "new"
     assert {path.name for path in tmp_path.iterdir()} == {new.name, last.name}
+
+
+def test_no_thread_reads_ahead_when_python_ends():
+    batches = BufferedIterator(2, [torch.zeros(1)] * 1000)
+    next(batches)
+    assert batches._consumer.is_alive()
+    compat.end_readers()
+    assert not batches._consumer.is_alive()
 
 
 def test_applying_twice_changes_nothing():

@@ -1,11 +1,16 @@
 """What fairseq 0.12.3 needs to run right on today's NumPy and PyTorch. Only this file touches others' modules."""
 
 import ast
+import atexit
 import functools
 import importlib.util
+import queue
 import sys
+import threading
+import time
 import types
 from collections.abc import Callable
+from contextlib import suppress
 
 import numpy as np
 
@@ -53,6 +58,11 @@ def apply() -> None:
     # bfloat16 too, with 'NoneType' object has no attribute 'xla_device'.
     if not hasattr(options.parse_args_and_arch, "__wrapped__"):
         options.parse_args_and_arch = bf16_without_tpu(options.parse_args_and_arch)
+
+    # fairseq 0.12.3 reads batches ahead in daemon threads. Where training ends within an epoch, one may be in the midst
+    # of C++ code when Python ends, which aborts the process: "terminate called without an active exception".
+    atexit.unregister(end_readers)
+    atexit.register(end_readers)
 
     # Where apex is installed, fairseq 0.12.3 takes its LayerNorm on GPUs: another class, whose epsilon BERT's models
     # would not set, and without a second derivative, which GraSP needs. torch's own is as fast by now.
@@ -132,3 +142,18 @@ def bf16_without_tpu(parse: Callable[..., object]) -> Callable[..., object]:
         return parsed
 
     return wrapper
+
+
+def end_readers(seconds: float = 5.0) -> None:
+    """Let the threads that read batches ahead end after the batch that they are at, and wait for them so long."""
+    from fairseq.data.iterators import BackgroundConsumer
+
+    readers = [thread for thread in threading.enumerate() if isinstance(thread, BackgroundConsumer)]
+    for reader in readers:
+        reader._max_len = 0
+    end = time.monotonic() + seconds
+    while any(reader.is_alive() for reader in readers) and time.monotonic() < end:
+        for reader in readers:
+            with suppress(queue.Empty):
+                reader._queue.get_nowait()  # it may wait for a place
+            reader.join(0.01)
