@@ -110,11 +110,13 @@ def check_output(data: Path, *inputs: Path) -> None:
         raise DataError(f"DATA {data} holds other files; choose another DATA or remove it")
 
 
-def check_output_file(output: Path, *inputs: Path) -> None:
-    """Refuse an OUTPUT that is a folder, or one of the files that are read."""
+def check_input_and_output(input: Path, output: Path) -> None:
+    """Refuse an INPUT that is not there, and an OUTPUT that is a folder or the same file."""
+    if not input.is_file():
+        raise DataError(f"INPUT {input}: there is no such file")
     if output.is_dir():
         raise DataError(f"OUTPUT {output} is a folder; name a file")
-    if output.resolve() in (path.resolve() for path in inputs):
+    if output.resolve() == input.resolve():
         raise DataError(f"OUTPUT {output} would replace what is read; choose another OUTPUT")
 
 

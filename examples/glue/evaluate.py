@@ -110,11 +110,14 @@ def predict(model, task, subset: str, batch_size: int) -> tuple[np.ndarray, np.n
     return np.array(outputs), np.array(labels)
 
 
-def answers(task: Task, outputs: np.ndarray) -> list[str]:
-    """The class, or the score, of each example."""
-    if task.regression:
-        return [f"{value:.4f}" for value in outputs[:, 0]]
-    return [task.labels[i] for i in outputs.argmax(axis=1)]
+def decide(task: Task, outputs: np.ndarray) -> np.ndarray:
+    """The score, or the number of the class, that outputs ``(n, classes)`` come to: ``(n,)``."""
+    return outputs[:, 0] if task.regression else outputs.argmax(axis=1)
+
+
+def as_text(task: Task, values: np.ndarray, form: str = ".4f") -> list[str]:
+    """Scores, or the labels of classes."""
+    return [f"{value:{form}}" if task.regression else task.labels[value] for value in values]
 
 
 def write_table(path: Path, columns: dict[str, list[str]]) -> None:
@@ -135,28 +138,31 @@ def evaluate(args: argparse.Namespace) -> dict:
     for subset, stem in task_of_glue.dev.items():
         outputs, labels = predict(model, task, subset, args.batch_size)
         suffix = "" if subset == "valid" else stem.removeprefix("dev_")
-        if task_of_glue.regression:
-            predictions, shown = outputs[:, 0], [f"{value:g}" for value in labels]
-        else:
-            predictions, shown = outputs.argmax(axis=1), [task_of_glue.labels[i] for i in labels]
+        predictions = decide(task_of_glue, outputs)
         found = score(task_of_glue.metrics, predictions, labels)
         if subset == "valid":
             scores["value"] = found[scores["metric"]]
         scores |= {"_".join(filter(None, (key, suffix))): value for key, value in (found | {"n": len(labels)}).items()}
         path = args.save_dir / f"{'-'.join(filter(None, ('predictions', suffix)))}.tsv"
-        write_table(path, {"prediction": answers(task_of_glue, outputs), "label": shown})
+        columns = {"prediction": as_text(task_of_glue, predictions), "label": as_text(task_of_glue, labels, "g")}
+        write_table(path, columns)
     write_json(args.save_dir / "scores.json", scores)
     return scores
+
+
+def inference_arguments(parser: argparse.ArgumentParser) -> None:
+    """Those of ``load`` and ``predict``, but for the folder of the data."""
+    parser.add_argument("--checkpoint", type=Path, required=True, help="a whole or adapter-only checkpoint")
+    parser.add_argument("--backbone", type=Path, help="where the adapters' backbone is (default: as in training)")
+    parser.add_argument("--batch-size", type=int, default=64, help="examples of a batch (default: 64)")
+    parser.add_argument("--cpu", action="store_true", help="also where there is a GPU")
 
 
 def main(argv: list[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, required=True, help="folder written by prepare.sh")
-    parser.add_argument("--checkpoint", type=Path, required=True, help="a whole or adapter-only checkpoint")
     parser.add_argument("--save-dir", type=Path, required=True, help="folder for predictions.tsv and scores.json")
-    parser.add_argument("--backbone", type=Path, help="where the adapters' backbone is (default: as in training)")
-    parser.add_argument("--batch-size", type=int, default=64, help="examples of a batch (default: 64)")
-    parser.add_argument("--cpu", action="store_true", help="also where there is a GPU")
+    inference_arguments(parser)
     args = parser.parse_args(argv)
     with one_line_errors():
         try:

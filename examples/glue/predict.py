@@ -13,12 +13,11 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).parents[1]))  # examples, for preparation
 
-from evaluate import answers, load, predict, write_table  # noqa: E402
+from evaluate import as_text, decide, inference_arguments, load, predict, write_table  # noqa: E402
 from glue_tasks import read_unlabelled, recorded_task  # noqa: E402
 from preparation import (  # noqa: E402
-    DataError,
     Parser,
-    check_output_file,
+    check_input_and_output,
     check_same_dictionary,
     exit_when_terminated,
     load_dictionary,
@@ -38,9 +37,7 @@ def predictions(args: argparse.Namespace) -> list[str]:
     """
     settings = json.loads((args.data / "prepare.json").read_text(encoding="utf-8"))["settings"]
     task = recorded_task(settings)
-    check_output_file(args.output, args.input)
-    if not args.input.is_file():
-        raise DataError(f"INPUT {args.input}: there is no such file")
+    check_input_and_output(args.input, args.output)
     examples = read_unlabelled(task, args.input)
     dictionary = args.data / "input0" / "dict.txt"
     check_same_dictionary(args.backbone_dir, dictionary, args.data)
@@ -55,7 +52,7 @@ def predictions(args: argparse.Namespace) -> list[str]:
         write_texts(examples, SUBSET, folder, encode, symbols, limit)
         model, fairseq_task = load(args.checkpoint, folder, settings, args.backbone, args.cpu)
         outputs, _ = predict(model, fairseq_task, SUBSET, args.batch_size)
-    return answers(task, outputs)
+    return as_text(task, decide(task, outputs))
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -63,11 +60,8 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder written by prepare.sh")
     parser.add_argument("--input", type=Path, required=True, help="TSV file with a header, perhaps gzipped")
     parser.add_argument("--output", type=Path, required=True, help="TSV file to write")
-    parser.add_argument("--checkpoint", type=Path, required=True, help="a whole or adapter-only checkpoint")
     parser.add_argument("--backbone-dir", type=Path, required=True, help="folder with dict.txt and the tokenizer")
-    parser.add_argument("--backbone", type=Path, help="where the adapters' backbone is (default: as in training)")
-    parser.add_argument("--batch-size", type=int, default=64, help="examples of a batch (default: 64)")
-    parser.add_argument("--cpu", action="store_true", help="also where there is a GPU")
+    inference_arguments(parser)
     args = parser.parse_args(argv)
     with one_line_errors(), errors.one_line_errors():
         found = predictions(args)

@@ -16,9 +16,8 @@ sys.path.append(str(Path(__file__).parents[1]))  # examples, for preparation
 
 from evaluate import answer, inference_arguments, load, write_answers  # noqa: E402
 from preparation import (  # noqa: E402
-    DataError,
     Parser,
-    check_output_file,
+    check_input_and_output,
     check_same_dictionary,
     exit_when_terminated,
     load_dictionary,
@@ -36,9 +35,7 @@ def predictions(args: argparse.Namespace) -> dict:
         DataError: the input cannot be used, or the tokenizer is not that of the data. UsageError: see ``load``.
     """
     settings = json.loads((args.prepared / "prepare.json").read_text(encoding="utf-8"))["settings"]
-    check_output_file(args.output, args.input)
-    if not args.input.is_file():
-        raise DataError(f"INPUT {args.input}: there is no such file")
+    check_input_and_output(args.input, args.output)
     examples = read_squad(args.input, answered=False)
     dictionary = args.prepared / "dict.txt"
     check_same_dictionary(args.backbone_dir, dictionary, args.prepared)

@@ -45,12 +45,16 @@ KNOWN = {
 # Of tasks that only their example is known of.
 METRICS = {"summarization": "rouge2", "squad": "f1", "translation": "bleu"}
 CURVES = {"summarization": ("rouge2", "loss"), "squad": ("f1",), "translation": ("bleu", "loss")}
-# The checkpoint that evaluate.sh takes by default, where it is not the last one.
-EVALUATED = {"summarization": "checkpoint_best.pt", "translation": "checkpoint_best.pt"}
+BEST = ("summarization", "translation")  # examples whose evaluate.sh takes the best checkpoint by default
 # The set of it that is scored, as an example's scripts have it by default.
 SCORED = {"glue": "dev", "squad": "dev", "summarization": "test", "translation": "test"}
 # Metrics of which less is better.
 DESCENDING = ("loss", "nll_loss", "ppl", "perplexity", "ter", "wer", "cer", "mse", "rmse", "mae", "error", "error_rate")
+
+
+def evaluated_checkpoint(example: str) -> str:
+    """The file that the example's evaluate.sh takes by default."""
+    return "checkpoint_best.pt" if example in BEST else "checkpoint_last.pt"
 
 
 def data_settings(example: str, folder: Path) -> dict[str, str]:

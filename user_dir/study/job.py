@@ -19,7 +19,7 @@ from pathlib import Path
 
 from ..errors import UsageError, one_line_errors
 from ..files import read_json, write_json
-from .catalogue import DESCENDING, EVALUATED
+from .catalogue import DESCENDING, evaluated_checkpoint
 from .curves import learning_curve
 from .locks import locked, one_gpu
 from .plan import (
@@ -168,7 +168,7 @@ def _train_and_evaluate(study: Path, folder: Path, run: Run, resume: bool, env: 
 
 
 def _trained(study: Path, run: Run, source: str) -> str:
-    file = study / "runs" / source / EVALUATED.get(run.example, "checkpoint_last.pt")
+    file = study / "runs" / source / evaluated_checkpoint(run.example)
     if not file.exists():
         raise JobFailed(f"{file} is missing, which is to be fused: delete the folder {source} to train it again")
     return str(file)

@@ -13,7 +13,7 @@ from tabulate import tabulate
 
 from ..errors import UsageError
 from ..files import replaced_files, written_at_once
-from .catalogue import EVALUATED, SCORED
+from .catalogue import BEST, SCORED
 from .claims import LEVEL, MARGIN, Claim, judge
 from .comparison import Comparison
 from .figures import METRICS, draw_all
@@ -124,7 +124,7 @@ def _tasks(scores: Scores) -> Grid:
         example = scores.planned["example"][scores.planned["task"] == task].iloc[0]
         counts = sorted({f"{int(n):,}" for n in runs["n"].dropna()})
         metric = METRICS.get(runs["metric"].iloc[0], runs["metric"].iloc[0]) if len(runs) else "-"
-        checkpoint = "best on the validation set" if "best" in EVALUATED.get(example, "") else "last"
+        checkpoint = "best on the validation set" if example in BEST else "last"
         rows.append([label, metric, SCORED.get(example, "-"), ", ".join(counts) or "-", checkpoint])
         if len(runs) and runs["score"].abs().max() <= 1 and runs["score"].any():
             rows[-1][1] += " (at most 1: differences count in points, of scores x 100)"

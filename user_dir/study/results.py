@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..errors import UsageError
 from ..files import read_json, written_at_once
-from .catalogue import CURVES, EVALUATED, KNOWN, METRICS, Known
+from .catalogue import CURVES, KNOWN, METRICS, Known, evaluated_checkpoint
 from .engine import find_failure
 from .job import score_of
 from .plan import Run, read_plans, settings_hash, settings_of
@@ -132,7 +132,7 @@ def _command(run: Run) -> str:
     words = [f"{name}={shlex.quote(value)}" for name, value in env.items()]
     flags = list(run.flags)
     if run.sources:
-        checkpoint = EVALUATED.get(run.example, "checkpoint_last.pt")
+        checkpoint = evaluated_checkpoint(run.example)
         flags += ["--fusion-adapters", ",".join(f"runs/{source}/{checkpoint}" for source in run.sources)]
     return " ".join([*words, "bash", f"examples/{run.example}/train.sh", shlex.join(flags)]).strip()
 

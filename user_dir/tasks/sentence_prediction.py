@@ -42,13 +42,11 @@ class SparseAdapterSentencePredictionTask(PruneAtInitMixin, SentencePredictionTa
     def load_dataset(self, split: str, combine: bool = False, **kwargs):
         """Batched by length, in other batches in every epoch."""
         dataset = super().load_dataset(split, combine, **kwargs)
-        if self.cfg.regression_target:
-            nested = dataset if self.cfg.no_shuffle else dataset.dataset
-            if "target" in nested.defn:
-                nested.defn["target"] = DoubleLabelDataset(nested.defn["target"].labels)
+        unshuffled = dataset if self.cfg.no_shuffle else dataset.dataset
+        if self.cfg.regression_target and "target" in unshuffled.defn:
+            unshuffled.defn["target"] = DoubleLabelDataset(unshuffled.defn["target"].labels)
         if not self.cfg.no_shuffle:
             rebuild_batches(self.cfg)
-            unshuffled = dataset.dataset
             self.datasets[split] = LengthGroupedDataset(unshuffled, unshuffled.sizes[0])
         return self.datasets[split]
 
