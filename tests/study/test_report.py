@@ -6,6 +6,7 @@ import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
 import pytest
+import yaml
 from sparse_adapter.errors import UsageError
 from sparse_adapter.files import write_json
 from sparse_adapter.study.figures import figure2
@@ -23,6 +24,7 @@ def test_everything_is_written(tmp_path):
     names = write_report(study, tmp_path / "out")
     expected = {"README.md", "report.html", "claims.csv", "results.csv", "curves.csv", "timings.csv"}
     expected |= {f"figure{i}.{kind}" for i in (1, 2, 4) for kind in ("png", "svg")} | {"table1.csv", "table3.csv"}
+    expected |= {"table3.yaml", "figure2.yaml"}
     assert set(names) == expected
     page = (tmp_path / "out" / "report.html").read_text()
     assert not re.findall(r'(?:src|href)="(?!data:)', page) and page.count("data:image/svg+xml;base64,") == 3
@@ -93,6 +95,20 @@ def test_how_it_was_made(tmp_path):
     write_report(study, tmp_path / "out", margin=1.0, level=0.9)
     text = (tmp_path / "out" / "README.md").read_text()
     assert f"`sparse-adapter report '{study}' {tmp_path / 'out'} --margin 1 --level 0.9`" in text
+
+
+def test_the_configs_and_versions_are_there(tmp_path):
+    study = finished_plan(tmp_path / "study", plan_with(tmp_path, {}, prepare={"KEYS": "~/keys"}))
+    names = write_report(study, tmp_path / "out")
+    [name] = [name for name in names if name.endswith(".yaml")]
+    text = (tmp_path / "out" / name).read_text()
+    assert str(tmp_path) not in text and "~" not in text
+    config = yaml.safe_load(text)
+    assert config["seeds"] == [1] and config["prepare"] == {"KEYS": "/path/to/keys"}
+    assert config["backbone"].startswith("/path/to/")
+    readme = (tmp_path / "out" / "README.md").read_text()
+    assert f"[{name}]({name})" in readme and "- versions: torch " in readme
+    assert f"<code>{name}</code>" in (tmp_path / "out" / "report.html").read_text()
 
 
 def test_other_sparsities_stand_beside_nothing_published(tmp_path):

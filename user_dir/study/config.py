@@ -2,7 +2,7 @@
 
 import difflib
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
@@ -63,6 +63,7 @@ class Study:
     keep_checkpoints: keep what was trained after its scores are recorded.
     resume: let a run that was interrupted go on from its checkpoint instead of starting again. fairseq does not
         promise the very same numbers then.
+    config: all of this as it was written, with the overrides.
     """
 
     name: str
@@ -71,6 +72,7 @@ class Study:
     grid: tuple[dict, ...]
     keep_checkpoints: bool = False
     resume: bool = False
+    config: dict = field(default_factory=dict)
 
 
 def read_config(path: Path, overrides: Iterable[str] = ()) -> Study:
@@ -117,6 +119,7 @@ def _study(name: str, raw: dict) -> Study:
         grid=tuple(_block(block) for block in blocks),
         keep_checkpoints=_switch(raw, "keep_checkpoints"),
         resume=_switch(raw, "resume"),
+        config=raw,
     )
 
 

@@ -15,7 +15,7 @@ SHARED = ("TASK", "BPE", "TOKENIZER", "SRC", "TGT", "LANGS")  # settings that pr
 
 def make_plan(study: Study) -> Plan:
     """What a config comes to; see ``expand``."""
-    return Plan(study.name, study.keep_checkpoints, study.resume, *expand(study))
+    return Plan(study.name, study.keep_checkpoints, study.resume, *expand(study), study.config)
 
 
 def expand(study: Study) -> tuple[dict[str, Preparation], dict[str, Run]]:

@@ -6,7 +6,7 @@ Jobs import this without torch and fairseq, see ``start``.
 import dataclasses
 import hashlib
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from ..errors import UsageError
@@ -78,6 +78,7 @@ class Plan:
     resume: bool
     preparations: dict[str, Preparation]
     runs: dict[str, Run]
+    config: dict = field(default_factory=dict)  # what it was made of; before it was recorded, nothing
 
 
 def plan_path(folder: Path, name: str) -> Path:

@@ -17,6 +17,8 @@ from .catalogue import BEST, SCORED
 from .claims import LEVEL, MARGIN, Claim, judge
 from .comparison import Comparison
 from .figures import METRICS, draw_all
+from .plan import read_plans
+from .provenance import versions, write_configs
 from .results import collect, write_csvs
 from .scores import Cell, Scores
 from .tables import PARAMETERS, Table, paper_tables, published_table, side_by_side
@@ -75,7 +77,8 @@ def _write_files(study: Path, out: Path, margin: float, level: float, command: s
     figures = draw_all(scores, out)
     page = {
         "title": f"Study {study.resolve().name}",
-        "facts": _facts(scores, results),
+        "facts": [*_facts(scores, results), f"versions: {versions(tables['timings'])}"],
+        "configs": write_configs(read_plans(study), out),
         "unfinished": _unfinished(results),
         "tasks": _tasks(scores),
         "summary": _summary(claims, level),
