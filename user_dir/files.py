@@ -36,6 +36,7 @@ def write_json(path: Path, data: object) -> None:
 @contextmanager
 def folder_at_once(path: Path) -> Iterator[Path]:
     """Give a temporary folder to write to; it takes the place of ``path`` if all goes well and vanishes if not."""
+    path = path.resolve()  # of a link, what it leads to
     path.parent.mkdir(parents=True, exist_ok=True)
     folder, former = (path.parent / f".{path.name}.{os.getpid()}.{end}" for end in ("new", "old"))
     folder.mkdir()

@@ -130,8 +130,9 @@ def test_other_files_end_in_one_line(tmp_path, content):
     assert "checkpoint" in refusal(path)
 
 
-def test_a_bare_state_dict_ends_in_one_line(tmp_path):
-    assert "not a complete fairseq checkpoint" in refusal(save(tmp_path / "model.pt", {"weight": torch.zeros(3)}))
+@pytest.mark.parametrize("content", [{"weight": torch.zeros(3)}, torch.zeros(3), [1, 2]], ids=str)
+def test_other_contents_end_in_one_line(tmp_path, content):
+    assert "not a complete fairseq checkpoint" in refusal(save(tmp_path / "model.pt", content))
 
 
 @pytest.mark.parametrize(

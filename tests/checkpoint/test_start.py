@@ -117,3 +117,10 @@ def test_a_row_more_is_for_a_mask_that_the_dictionary_lacks(build_bart):
     state = build_bart("bart_base", dictionary=dictionary_of(62)).state_dict()
     with pytest.raises(UsageError, match="dictionary of 62 entries, and the data's has 61 .*--langs"):
         check_fits(build_bart(dictionary=dictionary), state, "model.pt")
+
+
+def test_embeddings_that_the_model_shares_have_to_be_alike(build_bart):
+    state = build_bart("bart_base", share_all_embeddings=False, share_decoder_input_output_embed=False).state_dict()
+    check_fits(build_bart(share_all_embeddings=False, share_decoder_input_output_embed=False), state, "model.pt")
+    with pytest.raises(UsageError, match="differ in the file and are one in the model; leave out the flags"):
+        check_fits(build_bart(), state, "model.pt")

@@ -13,8 +13,9 @@ from sparse_adapter.modules import MASK_KEY, is_adapter_key
 from ..conftest import state_copy
 
 
-def save(path, model) -> None:
-    cfg = {"model": Namespace(arch="sparse_adapter_bart_base"), "task": {"_name": "sparse_adapter_translation"}}
+def save(path, model, **arguments) -> None:
+    args = Namespace(arch="sparse_adapter_bart_base", adapter="houlsby", **arguments)
+    cfg = {"model": args, "task": {"_name": "sparse_adapter_translation"}}
     torch.save(fresh_checkpoint(cfg, model), path)
 
 
@@ -46,3 +47,17 @@ def test_other_masks_are_refused_and_nothing_is_written(files, tmp_path):
     with pytest.raises(UsageError, match="only files with the same masks can be averaged"):
         run(Namespace(files=files, out=tmp_path / "out.pt", force=False))
     assert not (tmp_path / "out.pt").exists()
+
+
+@pytest.mark.parametrize(
+    "others, message",
+    [
+        ({"adapter_activation": "tanh"}, "of different models: --adapter-activation relu and tanh"),
+        ({"backbone_fingerprint": "b"}, "were trained on different backbones"),
+    ],
+)
+def test_files_of_other_models_are_refused(files, tmp_path, others, message):
+    save(files[0], load_checkpoint_to_cpu(str(files[0]))["model"], backbone_fingerprint="a")
+    save(files[1], load_checkpoint_to_cpu(str(files[1]))["model"], **({"backbone_fingerprint": "a"} | others))
+    with pytest.raises(UsageError, match=message):
+        run(Namespace(files=files, out=tmp_path / "out.pt", force=False))

@@ -304,7 +304,9 @@ def test_only_a_converted_folder_is_replaced(make_folder, tmp_path):
     assert sorted(path.name for path in tmp_path.iterdir()) == ["ours", "theirs"]
     (out / "mine").touch()
     assert "holds mine" in refusal(folder, out, "--force")
-    assert "is the source" in refusal(folder, folder, "--force")
+    assert f"is where {folder} is" in refusal(folder, folder, "--force")
+    (tmp_path / "link").symlink_to(folder)
+    assert f"is where {folder} is" in refusal(folder, tmp_path / "link", "--force")
     assert (out / "mine").exists() and (folder / "config.json").exists()
 
 

@@ -187,7 +187,7 @@ def test_a_backbone_with_a_row_more_for_the_mask(project, tmp_path):
 
 def test_what_cannot_work_is_refused_in_one_line(project, checkpoints, tmp_path):
     out = tmp_path / "out.pt"
-    assert "different tensors" in error_line(cli("average", checkpoints["houlsby"], checkpoints["lora"], out))
+    assert "--adapter houlsby and lora" in error_line(cli("average", checkpoints["houlsby"], checkpoints["lora"], out))
     assert "there is no such file" in error_line(cli("info", tmp_path / "none.pt"))
     assert ".safetensors" in error_line(cli("extract", checkpoints["lora"], out))
     for command in ("merge", "average"):
@@ -205,3 +205,24 @@ def test_what_cannot_work_is_refused_in_one_line(project, checkpoints, tmp_path)
     for name in ("houlsby", "lora"):
         refused = error_line(cli("check", checkpoints[name], "--backbone", tmp_path / "other.pt"))
         assert "not the backbone" in refused
+
+
+def test_a_report_does_not_replace_what_it_is_about(checkpoints, tmp_path):
+    file = tmp_path / "adapter.safetensors"
+    succeed(cli("extract", checkpoints["houlsby"], file))
+    for option in ("--json", "--plot"):
+        assert f"belongs to {file}" in error_line(cli("info", file, option, file.with_suffix(".json")))
+    succeed(cli("info", file, "--json", tmp_path / "report.json"))
+
+
+def test_errors_of_the_system_are_one_line(checkpoints, tmp_path):
+    (tmp_path / "file").touch()
+    assert "File exists" in error_line(cli("extract", checkpoints["houlsby"], tmp_path / "file" / "a.safetensors"))
+
+
+def test_what_an_adapter_only_checkpoint_would_lose_is_refused(project, checkpoints, tmp_path):
+    merged, out = tmp_path / "merged.pt", tmp_path / "run"
+    succeed(cli("merge", checkpoints["mixed"], merged))
+    start = ("--adapter", "prefix", "--prefix-length", "3", "--finetune-from-model", str(merged))
+    refused = error_line(project.train(out, *start, "--adapter-only-checkpoints"))
+    assert "is in no other file" in refused and not list(out.glob("*.pt"))

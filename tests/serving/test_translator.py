@@ -157,3 +157,33 @@ def test_adapters_of_another_architecture_are_refused(folder, tmp_path, build_ba
     save_backbone(copy / "b.pt", build_bart(adapter="none", encoder_normalize_before=True))
     with pytest.raises(UsageError, match="lora.safetensors was trained on another architecture than that of"):
         load(copy, "lora")
+
+
+def test_the_backbone_may_share_more_embeddings(folder, tmp_path, build_bart, texts):
+    """Adapters that were trained on a copy with separate ones."""
+    copy, apart = shutil.copytree(folder, tmp_path / "copy"), {"share_decoder_input_output_embed": False}
+    model = randomize(build_bart(share_all_embeddings=False, **apart), std=0.5)
+    plain = build_bart(adapter="none")
+    model.load_state_dict(plain.state_dict() | {k: v for k, v in model.state_dict().items() if is_adapter_key(k)})
+    model.adapter_args.backbone_fingerprint = backbone_fingerprint(model)
+    assert model.adapter_args.backbone_fingerprint != backbone_fingerprint(plain)
+    tensors = {key: value for key, value in model.state_dict().items() if is_adapter_key(key)}
+    write_adapter_file(copy / "apart.safetensors", tensors, own_arguments(model.adapter_args), TASK, {})
+    assert len(load(copy, "houlsby", "apart", "lora").translate(texts, "apart")) == len(texts)
+
+
+def test_a_tokenizer_has_the_language_of_its_domain(folder, tmp_path):
+    pytest.importorskip("sacremoses")
+    copy = shutil.copytree(folder, tmp_path / "copy")
+    for name, source in (("lora", "fr"), ("houlsby", "en")):
+        sidecar = copy / f"{name}.json"
+        sidecar.write_text(sidecar.read_text().replace('"source_lang": "source"', f'"source_lang": "{source}"'))
+        shutil.copy(copy / "dict.source.txt", copy / f"dict.{source}.txt")
+    translator = load(copy, "houlsby", "lora", tokenizer="moses")
+    words = [translator._encoded(domain, "l'homme") for domain in ("lora", "houlsby")]
+    assert words == ["l&apos; homme", "l &apos;homme"]
+
+
+def test_a_length_that_allows_nothing_is_refused(folder):
+    with pytest.raises(UsageError, match="allow no token at all"):
+        Translator.load(folder / "b.pt", data=folder, source_lang="source", target_lang="target", max_len_b=0)

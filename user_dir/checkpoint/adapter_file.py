@@ -35,6 +35,11 @@ def fresh_checkpoint(cfg: object, tensors: dict[str, Tensor]) -> dict:
     }
 
 
+def adapter_files(path: Path) -> tuple[Path, Path]:
+    """The two files that ``NAME.safetensors`` stands for."""
+    return path, path.with_suffix(".json")
+
+
 def write_adapter_file(path: Path, tensors: dict[str, Tensor], model: dict, task: dict, summary: dict) -> None:
     """Write both files.
 
@@ -49,7 +54,7 @@ def write_adapter_file(path: Path, tensors: dict[str, Tensor], model: dict, task
     with written_at_once(path) as temporary:
         # Not save_file, which lets nobody but the owner read the file.
         temporary.write_bytes(save({key: value.contiguous() for key, value in tensors.items()}))
-        write_json(path.with_suffix(".json"), config)
+        write_json(adapter_files(path)[1], config)
 
 
 def read_adapter_file(path: Path, arg_overrides: dict | None = None) -> dict:
@@ -58,19 +63,19 @@ def read_adapter_file(path: Path, arg_overrides: dict | None = None) -> dict:
     Raises:
         UsageError: a file of the two is missing or damaged, or of a format from the future.
     """
-    sidecar = path.with_suffix(".json")
-    for file in (path, sidecar):
+    _, sidecar = files = adapter_files(path)
+    for file in files:
         if not file.is_file():
             raise UsageError(f"{file} is not there: an adapter file is NAME{SUFFIX} with NAME.json beside it")
     try:
         config = json.loads(sidecar.read_text(encoding="utf-8"))
-        version, model, task = config["format"], config["model"], config["task"]
+        version, model, task = config["format"], Namespace(**config["model"]), dict(config["task"])
         tensors = load_file(path)
     except (ValueError, KeyError, TypeError, SafetensorError) as error:
         raise UsageError(f"{path} or {sidecar.name} is damaged ({type(error).__name__}: {error})") from error
     if version != FORMAT:
         raise UsageError(f"{sidecar} has format {version} and this version reads {FORMAT}: update sparse-adapter")
-    cfg = OmegaConf.create({"model": Namespace(**model), "task": task}, flags={"allow_objects": True})
+    cfg = OmegaConf.create({"model": model, "task": task}, flags={"allow_objects": True})
     if arg_overrides is not None:
         overwrite_args_by_name(cfg, arg_overrides)
     return fresh_checkpoint(cfg, tensors)

@@ -23,6 +23,11 @@ def is_backbone_key(model: nn.Module, key: str) -> bool:
     return not is_adapter_key(key) and key.split(".")[0] not in model.trained_with_adapters
 
 
+def trained_heads(model: nn.Module, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """What was trained beside the adapters. A model that is built without its task has no place for it."""
+    return {k: v for k, v in state_dict.items() if not is_adapter_key(k) and not is_backbone_key(model, k)}
+
+
 def backbone_fingerprint(model: nn.Module, state_dict: Mapping[str, Tensor] | None = None) -> str:
     """SHA-256 of the frozen parameters' names, shapes and float32 values.
 
@@ -33,10 +38,10 @@ def backbone_fingerprint(model: nn.Module, state_dict: Mapping[str, Tensor] | No
     digest = hashlib.sha256()
     for key, parameter in sorted(model.named_parameters()):
         if is_backbone_key(model, key):
-            value = parameter.detach() if state_dict is None else state_dict.get(key)
+            value = parameter if state_dict is None else state_dict.get(key)
             if value is not None:
                 digest.update(f"{key} {tuple(value.shape)}\n".encode())
-                digest.update(value.cpu().to(torch.float32).contiguous().numpy())
+                digest.update(value.detach().cpu().to(torch.float32).contiguous().numpy())
     return digest.hexdigest()
 
 

@@ -22,8 +22,9 @@ from ..errors import UsageError, one_line_errors
 _OLD_METERS = ("AverageMeter", "StopwatchMeter", "TimeMeter")
 # A global that torch refuses is not on its list, or in a module that it blocks whatever the list says.
 _REFUSED = re.compile(r"GLOBAL (\S+) (?:was not an allowed global|whose module \S+ is blocked)")
+_UNREADABLE = (RuntimeError, OSError, EOFError, LookupError, AttributeError, TypeError, UnicodeDecodeError)
 # What torch says of a file that is cut off or not its own; other errors of these types have other causes.
-_DAMAGED = ("PytorchStreamReader", "unexpected EOF", "Invalid magic number", "Invalid argument")
+_DAMAGED = ("PytorchStreamReader", "unexpected EOF", "Invalid magic number", "Invalid argument", "Tensor.__contains__")
 
 
 def _fairseq_globals() -> Iterator[object]:
@@ -65,7 +66,7 @@ def explain_failures(load: Callable[..., dict]) -> Callable[..., dict]:
                 return load(path, *args, **kwargs)
             except pickle.UnpicklingError as error:
                 raise UsageError(_refusal(path, str(error))) from error
-            except (RuntimeError, OSError, EOFError, LookupError, AttributeError, UnicodeDecodeError) as error:
+            except _UNREADABLE as error:
                 if isinstance(error, (RuntimeError, OSError)) and not any(t in str(error) for t in _DAMAGED):
                     raise
                 raise UsageError(f"{path} is not a complete fairseq checkpoint ({_first_line(error)})") from error

@@ -70,7 +70,12 @@ def rebuild(state: dict) -> nn.Module:
     if sizes is None:
         raise UsageError("the checkpoint holds adapters only and does not say how large its dictionaries are")
     model = build_model(args, *sizes)
-    model.load_state_dict(weights, strict=True, model_cfg=args)
+    try:
+        model.load_state_dict(weights, strict=True, model_cfg=args)
+    except UsageError:
+        raise
+    except (RuntimeError, ValueError) as error:
+        raise UsageError(f"the weights do not fit their own arguments: {str(error)[:300]}") from error
     return model
 
 
@@ -88,7 +93,7 @@ def rebuild_adapters(state: dict) -> nn.Module:
         own = {key.removeprefix(prefix): value for key, value in weights.items() if key.startswith(prefix)}
         try:
             adapters.load_state_dict(own, strict=True)
-        except RuntimeError as error:
+        except (RuntimeError, ValueError) as error:
             raise UsageError(f"the adapters do not fit their own arguments: {str(error)[:300]}") from error
     return model
 
@@ -97,7 +102,11 @@ def dictionary_sizes(args: Namespace, weights: dict) -> tuple[int, int] | None:
     """Of the source and of the target; None if neither the weights nor the arguments of a model say it."""
     if not any(key.endswith("embed_tokens.weight") for key in weights):
         source, _, target = getattr(args, "backbone_vocabulary", "").partition(" ")
-        return (int(source), int(target)) if source else None
+        if not source:
+            return None
+        if not (source.isdecimal() and target.isdecimal()):
+            raise UsageError(f"backbone_vocabulary {args.backbone_vocabulary!r} is no pair of sizes")
+        return int(source), int(target)
 
     def size(*stacks: str) -> int:
         for stack in stacks:

@@ -2,6 +2,7 @@
 
 import os
 
+import torch
 from fairseq import checkpoint_utils
 from omegaconf import DictConfig
 from torch import nn
@@ -67,8 +68,10 @@ def check_fits(model: nn.Module, state_dict: dict, path: str) -> None:
     """Compare the backbone's tensors with those of the model, of which a file may have a row more for <mask>.
 
     Raises:
-        UsageError: a tensor has another shape, or layers are missing or left over.
+        UsageError: a tensor has another shape, the model shares tensors that differ in the file, or layers are missing
+            or left over.
     """
+    _check_shared(model, state_dict, path)
     own = {key: value for key, value in model.named_parameters() if not is_adapter_key(key)}
     mask_is_known = "<mask>" in model.encoder.dictionary
     for key, value in own.items():
@@ -92,6 +95,19 @@ def check_fits(model: nn.Module, state_dict: dict, path: str) -> None:
             f"{path} does not fit --arch: the file has {len(held_layers)} transformer layers and the model "
             f"{len(layers)}; choose the architecture of the backbone's size"
         )
+
+
+def _check_shared(model: nn.Module, state_dict: dict, path: str) -> None:
+    """Of several tensors for one parameter, loading keeps the last and says nothing."""
+    first: dict[int, str] = {}
+    for key, parameter in model.named_parameters(remove_duplicate=False):
+        other = first.setdefault(id(parameter), key)
+        held, shared = state_dict.get(key), state_dict.get(other)
+        if held is not None and shared is not None and not torch.equal(held, shared):
+            raise UsageError(
+                f"{path} does not fit --arch: {other} and {key} differ in the file and are one in the model; leave out "
+                "the flags that share embeddings (--share-all-embeddings, --share-decoder-input-output-embed)"
+            )
 
 
 def _layers(keys) -> set[str]:

@@ -57,3 +57,5 @@ def main(argv: list[str] | None = None) -> None:
             args.run(args)
     except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+    except OSError as error:  # no permission, a full disk, a folder that is a file
+        raise SystemExit(f"error: {error}") from error

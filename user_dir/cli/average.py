@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from ..adapters.options import fixed_options
 from ..errors import UsageError
 from ..files import written_at_once
 from .arguments import FILE_HELP, check_checkpoint_name, check_out, read_file
@@ -30,6 +31,7 @@ def run(args: Namespace) -> None:
             first = state
             sums = {k: v.double() if v.is_floating_point() else v for k, v in state["model"].items()}
             continue
+        check_same_model(first, state, args.files[0], path)
         check_alike(first["model"], state["model"], args.files[0], path)
         for key, value in state["model"].items():
             if value.is_floating_point():
@@ -43,6 +45,22 @@ def run(args: Namespace) -> None:
     with written_at_once(args.out) as temporary:
         torch.save({**kept, "model": average}, temporary)
     print(f"{args.out}: the average of {len(args.files)} files")
+
+
+def check_same_model(first: dict, other: dict, first_path: Path, path: Path) -> None:
+    """Refuse files whose values mean different things.
+
+    Raises:
+        UsageError: adapters have other options, or another backbone.
+    """
+    models = [getattr(state.get("cfg"), "model", None) for state in (first, other)]
+    before, now = ({} if model is None else fixed_options(model) for model in models)
+    changes = [f"{flag} {value} and {now.get(flag)}" for flag, value in before.items() if now.get(flag) != value]
+    if changes:
+        raise UsageError(f"{first_path} and {path} are of different models: {', '.join(changes)}")
+    backbones = {getattr(model, "backbone_fingerprint", "") for model in models}
+    if len(backbones - {""}) > 1:
+        raise UsageError(f"{first_path} and {path} were trained on different backbones")
 
 
 def check_alike(first: dict, other: dict, first_path: Path, path: Path) -> None:

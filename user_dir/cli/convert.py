@@ -36,7 +36,10 @@ def run(args: Namespace) -> None:
     if args.backbone is not None and args.to != "hf":
         raise UsageError("--backbone is for adapters on the way to transformers: it goes with --to hf")
     if args.to == "hf":
-        lines = convert_to_huggingface(read_file(args.source, args.backbone), args.source, args.out, merge_lora_)
+        state = read_file(args.source, args.backbone)
+        if backbone := getattr(getattr(state.get("cfg"), "model", None), "backbone", ""):
+            check_replaced(args.out, Path(backbone))
+        lines = convert_to_huggingface(state, args.source, args.out, merge_lora_)
     else:
         lines = convert_to_fairseq(args.source, args.out)
     print("\n".join(lines))
@@ -46,12 +49,12 @@ def check_replaced(out: Path, source: Path) -> None:
     """Refuse to replace anything but what a conversion wrote.
 
     Raises:
-        UsageError: ``out`` exists and is something else, or the source.
+        UsageError: ``out`` exists and is something else, or has what is converted.
     """
     if not out.exists():
         return
     if not out.is_dir() or out.resolve() in (source.resolve(), source.resolve().parent):
-        raise UsageError(f"{out} is {'the source' if out.is_dir() else 'a file'}: choose another name for the folder")
+        raise UsageError(f"{out} is {f'where {source} is' if out.is_dir() else 'a file'}: choose another name")
     others = sorted(path.name for path in out.iterdir() if path.name not in FILES)
     if others:
         raise UsageError(f"{out} holds {others[0]}, which no conversion writes: choose another name")

@@ -13,8 +13,8 @@ from omegaconf import OmegaConf
 from torch import nn
 
 from ..adapters.prefix import Prefix
-from ..checkpoint.adapter_file import SUFFIX, write_adapter_file
-from ..checkpoint.adapter_only import fingerprint_of, is_backbone_key
+from ..checkpoint.adapter_file import SUFFIX, adapter_files, write_adapter_file
+from ..checkpoint.adapter_only import fingerprint_of, trained_heads
 from ..checkpoint.rebuild import model_arguments, own_arguments, rebuild_adapters
 from ..errors import UsageError
 from ..modules import is_adapter_key
@@ -31,7 +31,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> None:
     if args.out.suffix != SUFFIX:
         raise UsageError(f"{args.out}: the name of an adapter file ends in {SUFFIX}")
-    for file in (args.out, args.out.with_suffix(".json")):
+    for file in adapter_files(args.out):
         check_out(file, args.force)
     state = read_file(args.file)
     model_args = model_arguments(state)
@@ -40,7 +40,7 @@ def run(args: Namespace) -> None:
     drop_mlps_(model, model_args)
     model_args.adapter_only_checkpoints = False
     tensors = {key: value for key, value in model.state_dict().items() if is_adapter_key(key)}
-    heads = {k: v for k, v in state["model"].items() if not is_adapter_key(k) and not is_backbone_key(model, k)}
+    heads = trained_heads(model, state["model"])
     tensors |= heads
     if args.fp16:
         tensors = {key: value.half() if value.is_floating_point() else value for key, value in tensors.items()}

@@ -12,11 +12,11 @@ from tabulate import tabulate
 
 from ..adapters.options import fixed_options
 from ..adapters.sites import SITES
-from ..checkpoint.adapter_only import is_backbone_key
+from ..checkpoint.adapter_file import SUFFIX, adapter_files
+from ..checkpoint.adapter_only import trained_heads
 from ..checkpoint.rebuild import dictionary_sizes, model_arguments, rebuild_adapters
 from ..errors import UsageError
 from ..files import write_json, written_at_once
-from ..modules import is_adapter_key
 from ..pruning import sparsity_report
 from .arguments import FILE_HELP, read_file
 from .extract import task_options
@@ -29,6 +29,10 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> None:
+    files = adapter_files(args.file) if args.file.suffix == SUFFIX else (args.file,)
+    for out in (args.json, args.plot):
+        if out is not None and out.resolve() in (file.resolve() for file in files):
+            raise UsageError(f"{out} belongs to {args.file}: choose another name for what is written")
     state = read_file(args.file)
     model_args = model_arguments(state)
     report = read_report(state, model_args)
@@ -45,7 +49,7 @@ def read_report(state: dict, args: Namespace) -> dict:
     """The sparsity report of a file's adapters and heads, and of the backbone as far as the file tells."""
     model = rebuild_adapters(state)
     report = sparsity_report(model, args.large_sparse)
-    heads = {k: v for k, v in state["model"].items() if not is_adapter_key(k) and not is_backbone_key(model, k)}
+    heads = trained_heads(model, state["model"])
     adapters = sum(report["trained"][kind] for kind in ("matrices", "biases", "layer_norms"))
     others = sum(value.numel() for value in heads.values())
     report["trained"] |= {"others": others, "total": adapters + others}

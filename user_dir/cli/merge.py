@@ -21,7 +21,7 @@ from tqdm import tqdm
 from ..adapters.lora import LowRank
 from ..adapters.options import option_names
 from ..checkpoint.adapter_file import fresh_checkpoint
-from ..checkpoint.adapter_only import whole_state
+from ..checkpoint.adapter_only import backbone_fingerprint, trained_heads, whole_state
 from ..checkpoint.rebuild import model_arguments, own_arguments, rebuild
 from ..files import written_at_once
 from ..models.architectures import PREFIX
@@ -49,6 +49,9 @@ def run(args: Namespace) -> None:
         weight.become_dense_()
     families = [family for family in model_args.adapter.split("+") if family != "lora"]
     weights = {key: v for key, v in whole_state(model).items() if f".{ADAPTER}.lora." not in key}
+    weights |= trained_heads(model, state["model"])
+    if len(families) < len(model_args.adapter.split("+")):  # what stays belongs to a backbone that is in no other file
+        model_args.backbone, model_args.backbone_fingerprint = "", backbone_fingerprint(model)
     merged = own_arguments(model_args) | {"adapter": "+".join(families) or "none", "adapter_only_checkpoints": False}
     task = task_options(state)
     plain = not families and stock_exists(merged, task)

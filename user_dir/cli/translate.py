@@ -9,6 +9,7 @@ A line is a domain, a tab, a text; the domain `none`, or an empty one, is the ba
 be translated ends the command with status 2, once all lines before it are translated and written.
 """
 
+import codecs
 import sys
 from argparse import ArgumentParser, Namespace
 from collections.abc import Iterable, Iterator
@@ -75,7 +76,8 @@ def run(args: Namespace) -> None:
     with tqdm(desc="translating", unit="line", disable=None) as progress:
         while buffer := list(islice(waiting, args.buffer_size)):
             for translation in translator.translate_mixed(buffer):
-                sys.stdout.buffer.write(f"{translation}\n".encode())
+                line = " ".join(translation.splitlines())  # a model of bytes may write line feeds
+                sys.stdout.buffer.write(f"{line}\n".encode())
             sys.stdout.buffer.flush()
             progress.update(len(buffer))
     if requests.error is not None:
@@ -110,6 +112,7 @@ class Requests:
     def __iter__(self) -> Iterator[Request]:
         for number, line in enumerate(self._lines, start=1):
             try:
+                line = line.removeprefix(codecs.BOM_UTF8) if number == 1 else line
                 yield self._parse(line)
             except UsageError as error:
                 self.error = f"line {number}: {error}"

@@ -46,7 +46,8 @@ def convert_to_huggingface(state: dict, source: Path, out: Path, merge_lora_: Ca
     heads = [key for key in state["model"] if key.startswith(HEADS)]
     for key in heads:
         del state["model"][key]
-    halves = {value.dtype for value in state["model"].values() if value.is_floating_point() and value.numel() > 1}
+    backbone = (value for key, value in state["model"].items() if not is_adapter_key(key))
+    halves = {value.dtype for value in backbone if value.is_floating_point() and value.numel() > 1}
     args, tensors = _whole_model(state, merge_lora_)
     remarks = kind.unfinish(tensors, args)
     config = _config(kind, args, tensors)

@@ -42,7 +42,7 @@ class Backbone:
         check_fits(self.model, weights, str(path))
         self.model.load_state_dict(weights, strict=True, model_cfg=state["cfg"].model)
         self.parameters = dict(self.model.named_parameters(remove_duplicate=False))
-        self._fingerprint: str | None = None
+        self._fingerprints: dict[tuple[str, ...], str] = {}
 
     def with_adapters(self, path: Path, state: dict, task) -> BaseFairseqModel:
         """The model with the adapters of a file, on this backbone's own parameters.
@@ -62,16 +62,20 @@ class Backbone:
         args = model_arguments(state)
         model = task.build_model(args, from_checkpoint=True).eval()
         weights = {key: value for key, value in state["model"].items() if not is_backbone_key(model, key)}
+        # The fingerprint is of all that the model has by itself: it may share fewer embeddings than the backbone.
+        names = tuple(name for name, _ in model.named_parameters() if is_backbone_key(model, name))
+        if names not in self._fingerprints:
+            self._fingerprints[names] = backbone_fingerprint(model, self.parameters)
+        found = self._fingerprints[names]
         self._share_with_(model, path)
         # The adapters' dict is then completed with the tensors that the model has, and no file is looked for.
         model.backbone_is_loaded = True
         model.load_state_dict(weights, strict=True, model_cfg=args)
         wanted = fingerprint_of(model, state)
-        self._fingerprint = self._fingerprint or backbone_fingerprint(model)
-        if wanted and wanted != self._fingerprint:
+        if wanted and wanted != found:
             raise UsageError(
                 f"{self.path} is not the backbone that {path} was trained on: its fingerprint is "
-                f"{self._fingerprint[:16]} and the adapters want {wanted[:16]}"
+                f"{found[:16]} and the adapters want {wanted[:16]}"
             )
         return model
 

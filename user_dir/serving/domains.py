@@ -20,6 +20,7 @@ from ..checkpoint.start import read_state
 from ..errors import UsageError
 from ..models.architectures import PREFIX
 from .backbone import keep_lora_apart_
+from .text import Codec
 
 PLAIN = "none"  # the domain of the backbone without adapters
 # What a task says of its sentences; the rest is about training.
@@ -46,14 +47,17 @@ class Domain:
     task: TranslationTask
     model: BaseFairseqModel
     generator: object
+    codec: Codec
 
     @classmethod
-    def of(cls, task: TranslationTask, model: BaseFairseqModel, cfg: DictConfig, device: torch.device) -> "Domain":
+    def of(
+        cls, task: TranslationTask, model: BaseFairseqModel, codec: Codec, cfg: DictConfig, device: torch.device
+    ) -> "Domain":
         """Move the model to the device and prepare it as ``fairseq-generate`` does, but for LoRA."""
         model.to(device)
         model.prepare_for_inference_(cfg)
         keep_lora_apart_(model)
-        return cls(task, model, task.build_generator([model], cfg.generation))
+        return cls(task, model, task.build_generator([model], cfg.generation), codec)
 
     @property
     def max_positions(self) -> tuple[int, int]:

@@ -71,5 +71,5 @@ def _build(kind: str, name: str | None, options: dict) -> object | None:
     build = {"tokenizer": encoders.build_tokenizer, "bpe": encoders.build_bpe}[kind]
     try:
         return build(Namespace(**{kind: name}, **options))
-    except (OSError, RuntimeError, ImportError) as error:  # a file that is missing or of another kind, or no package
+    except (OSError, RuntimeError, ValueError, ImportError) as error:  # no file, one of another kind, or no package
         raise UsageError(f"--{kind} {name} cannot be used: {error}") from error

@@ -31,12 +31,11 @@ class Translator:
 
     Args:
         domains: what serves each domain, by name; ``none`` is the plain backbone.
-        codec: turns text into symbols and back.
         limits: the size of a batch.
     """
 
-    def __init__(self, domains: Mapping[str, Domain], codec: Codec, limits: Limits):
-        self._domains, self._codec, self._limits = dict(domains), codec, limits
+    def __init__(self, domains: Mapping[str, Domain], limits: Limits):
+        self._domains, self._limits = dict(domains), limits
 
     @classmethod
     def load(
@@ -84,6 +83,8 @@ class Translator:
         for name, value in {"beam": beam, "max_tokens": max_tokens, "batch_size": batch_size}.items():
             if value is not None and value < 1:
                 raise UsageError(f"--{name.replace('_', '-')} {value}: at least 1")
+        if max_len_a + max_len_b < 1:
+            raise UsageError(f"--max-len-a {max_len_a:g} and --max-len-b {max_len_b} allow no token at all")
         reserved = sorted({PLAIN, ""} & files.keys())
         if reserved:
             raise UsageError(f"the domain {reserved[0]!r} is the backbone without adapters: choose another name")
@@ -94,8 +95,12 @@ class Translator:
         state = read_file(path)
         options[PLAIN] = next(iter(options.values())) if options else task_options(path, state, data, **languages)
         tasks = _setup_tasks(options)
-        said = {key: tasks[PLAIN].cfg[key] for key in languages}
-        codec = Codec.build(tokenizer, bpe, **said, **text_options)
+        # A tokenizer's rules are those of a language, and adapters may have languages of their own.
+        spoken = {name: tuple(task.cfg[key] for key in languages) for name, task in tasks.items()}
+        codecs = {
+            pair: Codec.build(tokenizer, bpe, **dict(zip(languages, pair, strict=True)), **text_options)
+            for pair in set(spoken.values())
+        }
 
         plain = Backbone(path, state, tasks[PLAIN])
         del state  # the model has copies of its tensors
@@ -104,7 +109,10 @@ class Translator:
             models[name] = plain.with_adapters(files[name], states.pop(name), tasks[name])
         cfg = generation(beam, lenpen, max_len_a, max_len_b)
         limits = Limits(max_tokens if max_tokens or batch_size else Limits().max_tokens, batch_size)
-        return cls({name: Domain.of(tasks[name], models[name], cfg, device) for name in models}, codec, limits)
+        domains = {
+            name: Domain.of(tasks[name], model, codecs[spoken[name]], cfg, device) for name, model in models.items()
+        }
+        return cls(domains, limits)
 
     @property
     def domains(self) -> list[str]:
@@ -142,7 +150,7 @@ class Translator:
     def _encoded(self, domain: str, text: str) -> str:
         """The text in symbols; raises what ``check`` does."""
         served = self._domains[self.check_domain(domain)]
-        line = self._codec.encode(text)
+        line = served.codec.encode(text)
         length, longest = int(served.dataset([line]).src_sizes[0]), served.longest(self._limits)
         if length > longest:
             raise UsageError(f"the text has {length} tokens, and the model or --max-tokens allows {longest}")
@@ -160,9 +168,10 @@ class Translator:
         for i, (domain, _) in enumerate(requests):
             by_domain.setdefault(domain or PLAIN, []).append(i)
         for domain, numbers in by_domain.items():
-            for batch in self._domains[domain].translate([lines[i] for i in numbers], self._limits):
+            served = self._domains[domain]
+            for batch in served.translate([lines[i] for i in numbers], self._limits):
                 for i, text in batch:
-                    translations[numbers[i]] = self._codec.decode(text)
+                    translations[numbers[i]] = served.codec.decode(text)
         return translations
 
 

@@ -20,7 +20,7 @@ from omegaconf import DictConfig
 
 from ..adapters.adapter_fusion import check_backbone
 from ..adapters.options import check_same_adapters, record
-from ..checkpoint.adapter_only import backbone_fingerprint
+from ..checkpoint.adapter_only import backbone_fingerprint, fingerprint_of
 from ..checkpoint.start import changed_settings, check_fits, checkpoint_to_load, read_state
 from ..checkpoint.upgrade import has_adapters
 from ..errors import UsageError, one_line_errors
@@ -194,6 +194,11 @@ class PruneAtInitMixin:
             backbone = cfg.model.backbone or _backbone_now(cfg.checkpoint.finetune_from_model, path, backbone)
             backbone = os.path.abspath(backbone) if backbone else ""
             record(cfg.model, backbone=backbone, backbone_fingerprint=fingerprint)
+            if model.adapter_only and (not backbone or fingerprint_of(model, state) != fingerprint):
+                raise UsageError(
+                    f"the backbone in {path} is in no other file, as after sparse-adapter merge: leave out "
+                    "--adapter-only-checkpoints, which would not hold it"
+                )
         check_fits(model, state["model"], path)
         try:
             model.load_state_dict(state["model"], strict=True, model_cfg=cfg.model)
