@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 from fairseq import utils
-from fairseq.data import TokenBlockDataset, data_utils
-from fairseq.data.iterators import BufferedIterator
+from fairseq.data import ListDataset, TokenBlockDataset, data_utils
+from fairseq.data.iterators import BufferedIterator, EpochBatchIterator
 from fairseq.file_io import PathManager
 from fairseq.modules import layer_norm
 from sparse_adapter import compat
@@ -30,6 +30,14 @@ def test_every_example_is_in_one_batch(count, limits):
             assert len(batch) * sizes[batch].max() <= limits["max_tokens"]
         else:
             assert len(batch) <= limits["max_sentences"]
+
+
+def test_an_epoch_is_shuffled_if_it_shall_be():
+    """As with --curriculum 1, whose first epoch is not."""
+    data, single = ListDataset(list(range(99))), [[i] for i in range(99)]
+    batches = EpochBatchIterator(data, torch.tensor, single, reuse_dataloader=True)
+    epochs = [[int(item) for item in batches.next_epoch_itr(shuffle=shuffle)] for shuffle in (False, True, False)]
+    assert epochs[0] == epochs[2] == list(range(99)) != epochs[1] and sorted(epochs[1]) == epochs[0]
 
 
 def test_a_checkpoint_is_copied_as_a_whole_or_not_at_all(tmp_path):

@@ -20,7 +20,7 @@ from .errors import UsageError, one_line_errors
 def apply() -> None:
     """Idempotent; runs when the plugin is imported."""
     from fairseq import checkpoint_utils, options
-    from fairseq.data import data_utils
+    from fairseq.data import data_utils, iterators
     from fairseq.file_io import PathManager
     from fairseq.modules import layer_norm
 
@@ -58,6 +58,12 @@ def apply() -> None:
     # bfloat16 too, with 'NoneType' object has no attribute 'xla_device'.
     if not hasattr(options.parse_args_and_arch, "__wrapped__"):
         options.parse_args_and_arch = bf16_without_tpu(options.parse_args_and_arch)
+
+    # fairseq 0.12.3 (FrozenBatchSampler) shuffles every epoch or none, as the first that the iterator has seen. With
+    # --curriculum it never shuffles again, unless the run was interrupted: a resumed one gave other weights.
+    if not hasattr(iterators.EpochBatchIterator._get_iterator_for_epoch, "__wrapped__"):
+        own = iterators.EpochBatchIterator._get_iterator_for_epoch
+        iterators.EpochBatchIterator._get_iterator_for_epoch = shuffles_as_asked(own)
 
     # fairseq 0.12.3 reads batches ahead in daemon threads. Where training ends within an epoch, one may be in the midst
     # of C++ code when Python ends, which aborts the process: "terminate called without an active exception".
@@ -105,6 +111,19 @@ def keep_last_batch(batch_by_size: Callable[..., list]) -> Callable[..., list]:
         if fixed_shapes is None and batched < len(indices):
             batches.append(np.asarray(indices)[batched:])
         return batches
+
+    return wrapper
+
+
+def shuffles_as_asked(get_iterator: Callable[..., object]) -> Callable[..., object]:
+    """Tell the batch sampler that is used again whether this epoch is shuffled."""
+
+    @functools.wraps(get_iterator)
+    def wrapper(self, epoch: int, shuffle: bool, *args, **kwargs) -> object:
+        sampler = getattr(self, "epoch_batch_sampler", None)
+        if sampler is not None:
+            sampler.shuffle = shuffle
+        return get_iterator(self, epoch, shuffle, *args, **kwargs)
 
     return wrapper
 

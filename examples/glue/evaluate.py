@@ -65,14 +65,20 @@ def load(checkpoint: Path, data: Path, settings: dict, backbone: Path | None, cp
     if cfg is None or "regression_target" not in (cfg.task or {}):
         raise UsageError(f"CHECKPOINT {checkpoint} is not of sentence prediction: train.sh writes one")
     cfg.task.data = str(data)  # adapter files do not say where they were trained
-    task = tasks.setup_task(cfg.task)
     classes, regression = settings["num_classes"], recorded_task(settings).regression
-    if (task.cfg.num_classes, task.cfg.regression_target) != (classes, regression):
+    if (cfg.task.num_classes, cfg.task.regression_target) != (classes, regression):
         raise UsageError(
-            f"CHECKPOINT {checkpoint} predicts {_kind(task.cfg.num_classes, task.cfg.regression_target)} and "
+            f"CHECKPOINT {checkpoint} predicts {_kind(cfg.task.num_classes, cfg.task.regression_target)} and "
             f"{settings['task']} has {_kind(classes, regression)}: it was trained on another task"
         )
-    (model,), *_ = checkpoint_utils.load_model_ensemble_and_task([str(checkpoint)], overrides, task)
+    task = tasks.setup_task(cfg.task)
+    try:
+        (model,), *_ = checkpoint_utils.load_model_ensemble_and_task([str(checkpoint)], overrides, task)
+    except RuntimeError as error:
+        raise UsageError(
+            f"CHECKPOINT {checkpoint} does not fit DATA {data}, which was prepared for another backbone, or its own "
+            f"settings: {str(error)[:300]}"
+        ) from error
     materialize_(model)
     if torch.cuda.is_available() and not cpu:
         model.cuda()

@@ -22,11 +22,12 @@ from sparse_adapter.errors import UsageError, one_line_errors  # noqa: E402
 BATCH = 16  # examples of an update at most, over all devices; each has at least one
 # In float32, an update of MiniLM takes 1.7 times as long on a CPU that multiplies bfloat16.
 ON_CPU = {"--cpu": None, "--matmul-precision": "medium", "--attention-kernel": "math"}
+ACTIVATIONS = ("activation_fn", "pooler_activation_fn")  # which no shape betrays
 SIZES = ("encoder_layers", "encoder_embed_dim", "encoder_ffn_embed_dim", "encoder_attention_heads")
 
 
 def backbone_flags(path: Path) -> dict[str, object]:
-    """Architecture, sizes and positions of RoBERTa or BERT.
+    """Architecture, sizes, activations and positions of RoBERTa or BERT.
 
     Raises:
         UsageError: the file is of another kind.
@@ -43,9 +44,10 @@ def backbone_flags(path: Path) -> dict[str, object]:
             f"BACKBONE {path} is neither RoBERTa nor BERT: {(missing or ['embed_positions'])[0]} is missing"
         )
     kind = "bert" if "encoder.segment_embeddings.weight" in state["model"] else "roberta"
-    sizes = {f"--{name.replace('_', '-')}": values[name] for name in SIZES}
+    said = [*SIZES, *(name for name in ACTIVATIONS if values.get(name) is not None)]
+    flags = {f"--{name.replace('_', '-')}": values[name] for name in said}
     # The first two positions are padding's and none's.
-    return {"--arch": f"sparse_adapter_{kind}_base", **sizes, "--max-positions": positions[0].size(0) - 2}
+    return {"--arch": f"sparse_adapter_{kind}_base", **flags, "--max-positions": positions[0].size(0) - 2}
 
 
 def data_flags(data: Path) -> dict[str, object]:

@@ -31,7 +31,8 @@ class Task:
         metrics: what is reported, the first being the task's own.
         dev: the dev files and the names that fairseq gives the sets.
         columns: how many there are where no header says so.
-        broken_rows: whether the published training file has rows that lack columns, which everyone leaves out.
+        broken_rows: whether the published training file has rows that lack columns or a sentence, which everyone
+            leaves out.
         scores: the least and the highest score.
     """
 
@@ -112,7 +113,7 @@ def read_task(folder: Path) -> Task:
     if "label" not in header:
         return own_task(folder.name, texts, ())
     column = header.index("label")
-    labels = sorted({row[column].strip() for row in rows if len(row) == len(header)})
+    labels = sorted({_one_line(row[column]) for row in rows if len(row) == len(header)})
     if not 2 <= len(labels) <= max(2, len(rows) // 2):
         raise DataError(
             f"{path} has {len(labels)} different labels in {len(rows)} rows; call the column score if they are numbers"
@@ -175,7 +176,7 @@ def _read_rows(
 
     Args:
         columns: of a row, where no header tells them and ``names`` are numbers.
-        skip: whether rows of too few or too many columns are skipped.
+        skip: whether rows of too few or too many columns, or with empty cells, are skipped.
     """
     lines = read_lines(find_file(path))
     first = 1
@@ -189,17 +190,22 @@ def _read_rows(
     for number, line in enumerate(lines[first - 1 :], start=first):
         where = f"{path}, line {number}"
         cells = line.split("\t")
-        if len(cells) != columns:
-            if skip:
-                skipped += 1
-                continue
+        chosen = [_one_line(cells[column]) for column in names] if len(cells) == columns else []
+        if skip and not (chosen and all(chosen)):
+            skipped += 1
+            continue
+        if not chosen:
             raise DataError(f"{where}: {len(cells)} columns where {columns} are due; columns are separated by tabs")
-        rows.append(([" ".join(cells[column].split()) for column in names], where))
+        rows.append((chosen, where))
         if len(rows) == limit:
             break
     if not rows:
         raise DataError(f"{path} has no examples")
     return rows, skipped
+
+
+def _one_line(cell: str) -> str:
+    return " ".join(cell.split())
 
 
 def _texts(cells: list[str], where: str, remedy: str = "fill it in or remove the example") -> tuple[str, ...]:

@@ -190,7 +190,7 @@ def main(argv: list[str] | None = None) -> None:
     with one_line_errors():
         counts = prepare(args)
     for name, count in counts.items():
-        broken = f", {count['broken_rows']} rows without all columns left out" if "broken_rows" in count else ""
+        broken = f", {count['broken_rows']} incomplete rows left out" if "broken_rows" in count else ""
         print(
             f"{name}: {count['examples']} examples, {count['truncated']} cut at {args.max_length} tokens, "
             f"{count['unknown_share']:.2%} of the tokens unknown{broken}"

@@ -39,7 +39,13 @@ def load(args: argparse.Namespace):
         raise UsageError(f"{args.checkpoint} was not trained on the task {TASK}")
     with open_dict(saved):
         saved.task.data = str(args.data)  # which adapter files do not know
-    models, _, task = checkpoint_utils.load_model_ensemble_and_task([str(args.checkpoint)], state=state)
+    try:
+        models, _, task = checkpoint_utils.load_model_ensemble_and_task([str(args.checkpoint)], state=state)
+    except RuntimeError as error:
+        raise UsageError(
+            f"{args.checkpoint} does not fit {args.data}, which was prepared for another backbone, or its own "
+            f"settings: {str(error)[:300]}"
+        ) from error
     task.load_dataset(args.subset)
     if task.dataset(args.subset).questions is None:
         raise UsageError(f"the split {args.subset!r} of {args.data} has no questions to evaluate; use valid")

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -91,6 +92,12 @@ def test_from_text_to_scores(folder):
     mistaken = run(folder, "predict.sh", TASK="mrpc", SAVE_DIR="run-mrpc", INPUT="absent.tsv", OUTPUT="other.tsv")
     assert mistaken.returncode == 1 and not (folder / "other.tsv").exists()
     assert mistaken.stderr.splitlines()[-1] == f"error: INPUT {folder}/absent.tsv: there is no such file"
+    shutil.copytree(folder / "data-mrpc", folder / "data-other")
+    for dictionary in (folder / "data-other").glob("input?/dict.txt"):
+        dictionary.write_text(dictionary.read_text() + "another 1\n")
+    checkpoint = {"CHECKPOINT": "run-mrpc/checkpoint_last.pt", "SAVE_DIR": "other"}
+    mistaken = run(folder, "evaluate.sh", TASK="mrpc", DATA="data-other", **checkpoint)
+    assert "does not fit DATA" in mistaken.stderr.splitlines()[-1] and not (folder / "other").exists()
     mistaken = run(folder, "evaluate.sh", TASK="mrpc", CHECKPOINT="bert/model.pt", SAVE_DIR="other")
     assert mistaken.returncode == 1 and not (folder / "other").exists()
     assert mistaken.stderr.splitlines()[-1].startswith("error: ")

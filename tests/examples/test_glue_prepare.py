@@ -118,12 +118,12 @@ def test_compressed_files_are_read_where_there_is_no_other(prepare, folder, rte,
     assert symbols(tmp_path / "plain", "train", "input0") == symbols(tmp_path / "packed", "train", "input0")
 
 
-def test_rows_of_qqp_that_lack_columns_are_left_out(prepare, folder, tmp_path):
+def test_rows_of_qqp_that_lack_columns_or_a_sentence_are_left_out(prepare, folder, tmp_path):
     shutil.copytree(folder / "glue" / "QQP", tmp_path / "glue" / "QQP")
     path = tmp_path / "glue" / "QQP" / "train.tsv"
-    path.write_text(path.read_text() + "9\t1\t2\tbalo rin\n")
+    path.write_text(path.read_text() + "9\t1\t2\tbalo rin\n" + "10\t1\t2\tbalo rin\t \t0\n")
     record = run(prepare, folder, tmp_path / "data", "qqp", glue=tmp_path / "glue")
-    assert record["sets"]["train"] == {"examples": 8, "truncated": 0, "unknown_share": 0, "broken_rows": 1}
+    assert record["sets"]["train"] == {"examples": 8, "truncated": 0, "unknown_share": 0, "broken_rows": 2}
 
 
 def spoil_line(number: int, text: str):

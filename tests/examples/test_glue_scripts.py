@@ -50,6 +50,7 @@ def test_flags_are_those_of_backbone_and_data(folder, capsys):
         assert "--regression-target" not in words
     assert value(bert, "--arch") == "sparse_adapter_bert_base" and "--separator-token" not in bert
     assert value(roberta, "--arch") == "sparse_adapter_roberta_base" and value(roberta, "--separator-token") == "2"
+    assert value(bert, "--activation-fn") == "gelu"  # as the file says, which no shape would
     scores = flags(folder, "sts-b", "bert", capsys)
     assert "--regression-target" in scores and value(scores, "--num-classes") == "1"
     mnli = flags(folder, "mnli", "bert", capsys)

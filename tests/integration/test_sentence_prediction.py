@@ -95,13 +95,31 @@ def test_validation_and_resume(folder, tmp_path):
     assert "acc" in out and "mcc" in out
 
 
-def test_every_epoch_has_other_batches_of_one_iterator(folder):
-    """Of one, since each would keep its worker processes for as long as training lasts."""
+def task_of(folder, **settings):
+    """The task, in this process."""
     name = "sparse_adapter_sentence_prediction"
     cfg = OmegaConf.structured(SparseAdapterSentencePredictionConfig(_name=name, data=str(folder / "data")))
-    settings = {"num_classes": 2, "seed": 1, "init_token": 0, "separator_token": 2, "regression_target": False}
-    cfg = OmegaConf.merge(cfg, settings | {"classification_head_name": "head"})
-    task = setup_task(cfg)
+    common = {"num_classes": 2, "seed": 1, "init_token": 0, "separator_token": 2, "regression_target": False}
+    return setup_task(OmegaConf.merge(cfg, common | {"classification_head_name": "head"} | settings))
+
+
+def test_whatever_trains_is_in_the_loss(folder):
+    """Of full fine-tuning, too: DDP would wait for the gradients of the masked language model's head."""
+    task = task_of(folder)
+    args = Namespace(arch="sparse_adapter_roberta_base", adapter="none", max_positions=512, **SIZES)
+    ARCH_CONFIG_REGISTRY[args.arch](args)
+    model = task.build_model(args)
+    dataset = task.load_dataset("valid")
+    batch = dataset.collater([dataset[i] for i in range(4)])["net_input"]
+    model(**batch, features_only=True, classification_head_name="head")[0].sum().backward()
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    assert trained == {name for name, parameter in model.named_parameters() if parameter.grad is not None}
+    assert "encoder.sentence_encoder.embed_tokens.weight" in trained and "encoder.lm_head.dense.weight" not in trained
+
+
+def test_every_epoch_has_other_batches_of_one_iterator(folder):
+    """Of one, since each would keep its worker processes for as long as training lasts."""
+    task = task_of(folder)
     task.load_dataset("train")
 
     def iterator(epoch: int):
@@ -118,10 +136,7 @@ def test_every_epoch_has_other_batches_of_one_iterator(folder):
 
 def test_scores_are_not_rounded_in_half_precision(folder):
     """fairseq's trainer casts what is float32 of a batch: 3.817 would be 3.8125."""
-    name = "sparse_adapter_sentence_prediction"
-    cfg = OmegaConf.structured(SparseAdapterSentencePredictionConfig(_name=name, data=str(folder / "data")))
-    settings = {"num_classes": 1, "seed": 1, "init_token": 0, "separator_token": 2, "regression_target": True}
-    task = setup_task(OmegaConf.merge(cfg, settings | {"classification_head_name": "head"}))
+    task = task_of(folder, num_classes=1, regression_target=True)
     dataset = task.load_dataset("valid")
     targets = dataset.collater([dataset[i] for i in range(31)])["target"]
     scores = [float(line) for line in (folder / "data" / "label" / "valid.label").read_text().split()]
@@ -135,3 +150,21 @@ def test_regression_reports_pearson(folder, tmp_path):
 
 def test_missing_number_of_classes_is_one_line(folder, tmp_path):
     assert "--num-classes" in error_line(train(folder, tmp_path / "run", "--num-classes", "-1"))
+
+
+def test_adapters_of_one_task_start_another(folder, tmp_path):
+    """Its head has another size, and the new run a report of its own."""
+    succeed(train(folder, tmp_path / "first", "--max-update", "2"))
+    start = ("--finetune-from-model", str(tmp_path / "first" / "checkpoint_last.pt"), "--max-update", "2")
+    other = ("--regression-target", "--num-classes", "1")
+    assert "not pruned again" in succeed(train(folder, tmp_path / "second", *start, *other))
+    first, second = (json.loads((tmp_path / name / "sparsity.json").read_text()) for name in ("first", "second"))
+    assert second["mask_sha256"] == first["mask_sha256"] and second["adapters_of"].endswith("first/checkpoint_last.pt")
+
+
+def test_a_relaunch_with_another_pruner_is_told(folder, tmp_path):
+    succeed(train(folder, tmp_path / "run", "--max-update", "2"))
+    report = (tmp_path / "run" / "sparsity.json").read_text()
+    out = succeed(train(folder, tmp_path / "run", "--max-update", "3", "--pruner", "random"))
+    assert "--pruner was snip and is random" in out
+    assert (tmp_path / "run" / "sparsity.json").read_text() == report

@@ -50,6 +50,7 @@ _TRAINING = {
     "optimization": ("lr", "update_freq", "clip_norm"),
     "dataset": ("max_tokens", "batch_size"),
     "common": ("seed",),
+    "task": ("pruner", "prune_scope", "prune_seed", "prune_batches"),
 }
 
 
@@ -72,7 +73,10 @@ def check_fits(model: nn.Module, state_dict: dict, path: str) -> None:
             or left over.
     """
     _check_shared(model, state_dict, path)
-    own = {key: value for key, value in model.named_parameters() if not is_adapter_key(key)}
+    # fairseq keeps the model's own head where the file's is of another task.
+    heads = getattr(model, "trained_with_adapters", ())
+    named = ((key, value) for key, value in model.named_parameters() if key.split(".")[0] not in heads)
+    own = {key: value for key, value in named if not is_adapter_key(key)}
     mask_is_known = "<mask>" in model.encoder.dictionary
     for key, value in own.items():
         held = state_dict.get(key)

@@ -144,7 +144,7 @@ class PruneAtInitMixin:
             self._check_large_sparse(weights, cfg)
         if weights and cfg.distributed_training.ddp_backend == "fully_sharded":
             raise UsageError("fully_sharded shards the weights before they are pruned: use --ddp-backend pytorch_ddp")
-        path = checkpoint_to_load(cfg.checkpoint)
+        path, resumed = checkpoint_to_load(cfg.checkpoint), False
         if path is None:
             frozen = any(not parameter.requires_grad for parameter in model.parameters())
             if frozen and not self.cfg.random_backbone:
@@ -154,17 +154,20 @@ class PruneAtInitMixin:
                 )
             if getattr(cfg.model, "adapter_only_checkpoints", False):
                 raise UsageError("--adapter-only-checkpoints need a backbone to refer to: use --finetune-from-model")
-        elif not isinstance(model, AdapterModelMixin):
-            pass  # an architecture of fairseq's own: fairseq loads it
-        elif self._load(model, cfg, path):
+        elif isinstance(model, AdapterModelMixin):  # others are fairseq's own, which loads them
+            resumed = self._load(model, cfg, path)
+        file = Path(cfg.checkpoint.save_dir) / "sparsity.json"
+        if resumed and file.exists():
             return
         report = {"pruner": None, "sparsity": 0.0, "seconds": 0.0}
-        if self.cfg.sparsity > 0:
+        if resumed:
+            report |= {"sparsity": self.cfg.sparsity, "adapters_of": path}
+        elif self.cfg.sparsity > 0:
             report |= self._prune(model, criterion, cfg)
         report |= sparsity_report(model, self.cfg.large_sparse)
         logger.info("sparsity report\n%s", format_report(report))
         if distributed_utils.is_master(cfg.distributed_training):
-            write_json(Path(cfg.checkpoint.save_dir) / "sparsity.json", report)
+            write_json(file, report)
 
     def _load(self, model: BaseFairseqModel, cfg: DictConfig, path: str) -> bool:
         """Load the checkpoint, and record which backbone it has. Returns whether it has adapters."""

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..errors import UsageError
 from ..length_groups import LengthGroupedDataset, rebuild_batches
-from .head_outputs import head_outputs
+from .heads import freeze_lm_head, head_outputs
 from .prune_at_init import PruneAtInitConfig, PruneAtInitMixin
 
 
@@ -38,6 +38,11 @@ class SparseAdapterSentencePredictionTask(PruneAtInitMixin, SentencePredictionTa
         super().check_options(cfg)
         if cfg.num_classes < 1:
             raise UsageError("--num-classes is missing: the number of labels, or 1 with --regression-target")
+
+    def build_model(self, cfg: DictConfig, from_checkpoint: bool = False) -> BaseFairseqModel:
+        model = super().build_model(cfg, from_checkpoint)
+        freeze_lm_head(model)
+        return model
 
     def load_dataset(self, split: str, combine: bool = False, **kwargs):
         """Batched by length, in other batches in every epoch."""

@@ -18,7 +18,7 @@ from torch import Tensor
 from ..errors import UsageError, one_line_errors
 from ..length_groups import rebuild_batches
 from ..squad import Answer, SquadDataset, add_span_head, best_answers, load_split, score
-from .head_outputs import head_outputs
+from .heads import freeze_lm_head, head_outputs
 from .prune_at_init import PruneAtInitConfig, PruneAtInitMixin
 
 
@@ -81,6 +81,7 @@ class SparseAdapterSquadTask(PruneAtInitMixin, FairseqTask):
             if not hasattr(model, "classification_heads"):
                 raise UsageError("SQuAD needs an encoder with heads: use --arch sparse_adapter_roberta_* or _bert_*")
         add_span_head(model, self.cfg.classification_head_name)
+        freeze_lm_head(model)
         return model
 
     def valid_step(self, sample: dict, model: BaseFairseqModel, criterion):
