@@ -39,6 +39,8 @@ def updates(argv: list[str]) -> int:
         num_shards=int(os.environ.get("WORLD_SIZE", cfg.distributed_training.distributed_world_size)),
         epoch=1,
     )
+    if not len(batches):
+        sys.exit("error: no training example is as short as --max-tokens and the model's positions allow")
     each_epoch = math.ceil(len(batches) / cfg.optimization.update_freq[0])
     total = each_epoch * cfg.optimization.max_epoch or math.inf
     total = min(total, cfg.optimization.max_update or math.inf)

@@ -194,3 +194,5 @@ def test_updates_are_counted_as_the_trainer_makes_them(tmp_path, monkeypatch):
         count.updates(command)
     with pytest.raises(SystemExit, match="^error: argument --arch/-a: invalid choice"):
         count.updates([*command, "--arch", "absent"])
+    with pytest.raises(SystemExit, match="^error: no training example is as short as"):
+        count.updates([*command, "--max-epoch", "5", "--max-tokens", "1"])
