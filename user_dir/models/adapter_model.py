@@ -25,6 +25,7 @@ class AdapterModelMixin:
     """
 
     trained_with_adapters: tuple[str, ...] = ()  # top-level modules beside the adapters that train: heads
+    is_frozen = False  # whether the backbone does not train
     adapter_only = False  # whether the state dict leaves out the backbone
     backbone_is_loaded = False  # whether the backbone's weights are those that the adapters belong to
 
@@ -52,6 +53,7 @@ class AdapterModelMixin:
 
     def freeze_backbone(self, checkpoint_activations: bool = False) -> None:
         """Train the adapters and heads only."""
+        self.is_frozen = True
         for name, parameter in self.named_parameters():
             trained = is_adapter_key(name) or name.split(".")[0] in self.trained_with_adapters
             parameter.requires_grad_(trained)

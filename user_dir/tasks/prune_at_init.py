@@ -146,8 +146,7 @@ class PruneAtInitMixin:
             raise UsageError("fully_sharded shards the weights before they are pruned: use --ddp-backend pytorch_ddp")
         path, resumed = checkpoint_to_load(cfg.checkpoint), False
         if path is None:
-            frozen = any(not parameter.requires_grad for parameter in model.parameters())
-            if frozen and not self.cfg.random_backbone:
+            if getattr(model, "is_frozen", False) and not self.cfg.random_backbone:
                 raise UsageError(
                     "the backbone is frozen and would stay random: name a pretrained model with "
                     "--finetune-from-model, or pass --random-backbone if this is meant"
