@@ -6,10 +6,10 @@ import pandas as pd
 import yaml
 
 from ..files import written_at_once
+from .job import VERSIONS
 from .plan import Plan
 
 STYLE = {"sort_keys": False, "default_flow_style": None, "allow_unicode": True, "width": 120}
-VERSIONS = ("torch", "fairseq", "plugin")
 HEAD = """\
 # The config of this study, with all overrides. Folders were where it was made: put in your own.
 """

@@ -14,7 +14,7 @@ from ..errors import UsageError
 from ..files import read_json, written_at_once
 from .catalogue import CURVES, KNOWN, METRICS, Known, evaluated_checkpoint
 from .engine import find_failure
-from .job import score_of
+from .job import VERSIONS, score_of
 from .plan import Run, read_plans, settings_hash, settings_of
 
 try:
@@ -23,7 +23,7 @@ except ImportError as error:
     raise UsageError("the tables of a study need pandas: pip install pandas") from error
 
 CURVE_COLUMNS = ["run", "epoch", "update", "progress", "metric", "value"]
-TIMING_COLUMNS = ["run", "training", "evaluation", "pruning", "torch", "fairseq", "plugin"]
+TIMING_COLUMNS = ["run", "training", "evaluation", "pruning", *VERSIONS]
 
 
 def collect(folder: Path) -> dict[str, pd.DataFrame]:
