@@ -19,7 +19,7 @@ OUT="${OUT:-data-bin/quickstart}"
 export DATA="$OUT/data" BACKBONE="examples/pretraining/bart_mini/model.pt" ARCH=sparse_adapter_bart_mini
 export ADAPTER=houlsby BOTTLENECK="${BOTTLENECK:-128}" SEED="${SEED:-1}" MAX_EPOCH="${MAX_EPOCH:-1}"
 # First lines are shorter than XSum's summaries, whose decoding settings are the defaults.
-export MAX_TOKENS=3072 MIN_LEN=3 BEAM=4 OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-PASSIVE}"
+export MAX_TOKENS=3072 MIN_LEN=3 BEAM=4
 PRUNER="${PRUNER:-snip}" SPARSITY="${SPARSITY:-0.4}"
 
 step() { printf '\n=== %s\n' "$*"; }

@@ -23,7 +23,5 @@ source "$(dirname "${BASH_SOURCE[0]}")/settings.sh"
 run_settings
 find_checkpoint checkpoint_last.pt
 
-options=()
-if [[ -n "${BACKBONE:-}" ]]; then options+=(--backbone "$BACKBONE"); fi
 exec python examples/glue/evaluate.py --data "$DATA" --checkpoint "$CHECKPOINT" --save-dir "$SAVE_DIR" \
-    --batch-size "${BATCH_SIZE:-64}" ${options[@]+"${options[@]}"}
+    --batch-size "${BATCH_SIZE:-64}" ${BACKBONE:+--backbone "$BACKBONE"}

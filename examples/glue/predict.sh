@@ -24,9 +24,7 @@ run_settings
 find_checkpoint checkpoint_last.pt
 [[ -n "${INPUT:-}" ]] || fail "set INPUT to a TSV file with a header; --help lists the settings"
 
-options=()
-if [[ -n "${BACKBONE:-}" ]]; then options+=(--backbone "$BACKBONE"); fi
 name="$(basename "${INPUT%.gz}")"
 exec python examples/glue/predict.py --data "$DATA" --input "$INPUT" --output "${OUTPUT:-$SAVE_DIR/predictions-$name}" \
     --checkpoint "$CHECKPOINT" --backbone-dir "$BACKBONE_DIR" --batch-size "${BATCH_SIZE:-64}" \
-    ${options[@]+"${options[@]}"}
+    ${BACKBONE:+--backbone "$BACKBONE"}

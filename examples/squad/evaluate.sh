@@ -22,8 +22,6 @@ source "$(dirname "${BASH_SOURCE[0]}")/settings.sh"
 run_settings
 find_checkpoint checkpoint_last.pt
 
-options=()
-if [[ -n "${BACKBONE:-}" ]]; then options+=(--backbone "$BACKBONE"); fi
 exec python examples/squad/evaluate.py --data "$DATA" --checkpoint "$CHECKPOINT" --save-dir "$SAVE_DIR" \
     --n-best "${N_BEST:-20}" --max-answer-length "${MAX_ANSWER:-30}" --max-tokens "${MAX_TOKENS:-8192}" \
-    ${options[@]+"${options[@]}"}
+    ${BACKBONE:+--backbone "$BACKBONE"}

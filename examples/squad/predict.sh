@@ -22,9 +22,7 @@ run_settings
 find_checkpoint checkpoint_last.pt
 [[ -n "${INPUT:-}" ]] || fail "set INPUT to a JSON file in SQuAD's layout; --help lists the settings"
 
-options=()
-if [[ -n "${BACKBONE:-}" ]]; then options+=(--backbone "$BACKBONE"); fi
 name="$(basename "${INPUT%.gz}")"
 exec python examples/squad/predict.py --data "$DATA" --input "$INPUT" --output "${OUTPUT:-$SAVE_DIR/predictions-$name}" \
     --checkpoint "$CHECKPOINT" --backbone-dir "$BACKBONE_DIR" --n-best "${N_BEST:-20}" \
-    --max-answer-length "${MAX_ANSWER:-30}" --max-tokens "${MAX_TOKENS:-8192}" ${options[@]+"${options[@]}"}
+    --max-answer-length "${MAX_ANSWER:-30}" --max-tokens "${MAX_TOKENS:-8192}" ${BACKBONE:+--backbone "$BACKBONE"}

@@ -264,7 +264,6 @@ def test_feed_forward_maps_are_w_plus_ba(build, stock):
             torch.testing.assert_close(outer.weight, inner.weight + delta)
 
 
-
 @pytest.mark.parametrize("dtype, called", [(torch.float32, False), (torch.bfloat16, True), (torch.float16, True)])
 def test_half_precision_adds_outputs_and_not_weights(build, dtype, called):
     """W + (α/r) B A would round most of a small B A away, for all inputs alike."""

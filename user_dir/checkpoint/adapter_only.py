@@ -8,7 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from ..errors import UsageError
-from ..modules import is_adapter_key
+from ..modules import is_adapter_key, is_backbone_key
 from .start import read_state
 from .upgrade import has_adapters
 
@@ -16,11 +16,6 @@ NAME_IT = (
     "name it with --backbone (fairseq-train, sparse-adapter) or "
     "--model-overrides \"{'backbone': '/path/to/model.pt'}\" (fairseq's other commands)"
 )
-
-
-def is_backbone_key(model: nn.Module, key: str) -> bool:
-    """Whether a key of the state dict belongs to what is frozen: neither an adapter nor a trained head."""
-    return not is_adapter_key(key) and key.split(".")[0] not in model.trained_with_adapters
 
 
 def trained_heads(model: nn.Module, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:

@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 from torch import nn
 
 from ..errors import UsageError
-from ..modules import is_adapter_key
+from ..modules import is_backbone_key
 
 
 def checkpoint_to_load(cfg: DictConfig) -> str | None:
@@ -74,9 +74,7 @@ def check_fits(model: nn.Module, state_dict: dict, path: str) -> None:
     """
     _check_shared(model, state_dict, path)
     # fairseq keeps the model's own head where the file's is of another task.
-    heads = getattr(model, "trained_with_adapters", ())
-    named = ((key, value) for key, value in model.named_parameters() if key.split(".")[0] not in heads)
-    own = {key: value for key, value in named if not is_adapter_key(key)}
+    own = {key: value for key, value in model.named_parameters() if is_backbone_key(model, key)}
     mask_is_known = "<mask>" in model.encoder.dictionary
     for key, value in own.items():
         held = state_dict.get(key)

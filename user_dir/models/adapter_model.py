@@ -12,7 +12,7 @@ from ..adapters.options import read_options
 from ..checkpoint.adapter_only import check_fingerprint, fill_in_backbone, keep_trained_only
 from ..checkpoint.upgrade import drop_fused_copies, fill_in_adapters, fill_in_versions
 from ..errors import UsageError, one_line_errors
-from ..modules import is_adapter_key, materialize_
+from ..modules import is_backbone_key, materialize_
 
 LAYERS = (TransformerEncoderLayerBase, TransformerDecoderLayerBase)
 
@@ -55,8 +55,7 @@ class AdapterModelMixin:
         """Train the adapters and heads only."""
         self.is_frozen = True
         for name, parameter in self.named_parameters():
-            trained = is_adapter_key(name) or name.split(".")[0] in self.trained_with_adapters
-            parameter.requires_grad_(trained)
+            parameter.requires_grad_(not is_backbone_key(self, name))
         for module in self.modules():
             if isinstance(module, TrainedAdapters):
                 module.requires_grad_(False)

@@ -1,11 +1,18 @@
 """Where adapters live in a model: ``<layer>.sparse_adapter.<family>.<site>.<...>``."""
 
+from torch import nn
+
 ADAPTER = "sparse_adapter"
 
 
 def is_adapter_key(key: str) -> bool:
     """Whether a parameter, module or state dict key belongs to an adapter."""
     return ADAPTER in key.split(".")
+
+
+def is_backbone_key(model: nn.Module, key: str) -> bool:
+    """Whether a key belongs to what is frozen: neither to an adapter nor to a head that trains beside them."""
+    return not is_adapter_key(key) and key.split(".")[0] not in getattr(model, "trained_with_adapters", ())
 
 
 def split_adapter_key(key: str) -> tuple[str, str, str, str]:

@@ -6,12 +6,12 @@ from fairseq.models import BaseFairseqModel
 from torch import nn
 
 from ..adapters.lora import LowRank
-from ..checkpoint.adapter_only import backbone_fingerprint, fingerprint_of, is_backbone_key
+from ..checkpoint.adapter_only import backbone_fingerprint, fingerprint_of
 from ..checkpoint.rebuild import model_arguments
 from ..checkpoint.start import check_fits
 from ..checkpoint.upgrade import drop_fused_copies, fill_in_versions, has_adapters
 from ..errors import UsageError
-from ..modules import materialize_
+from ..modules import is_backbone_key, materialize_
 
 
 class Backbone:

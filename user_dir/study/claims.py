@@ -4,7 +4,7 @@ import functools
 import itertools
 import math
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import pandas as pd
 
@@ -34,18 +34,17 @@ PAPER_FAMILIES = ("houlsby", "pfeiffer", "lora", "mam", "adapter_fusion")
 
 @dataclass(frozen=True)
 class Part:
-    """One comparison of two systems: over all tasks and backbones, and for each task alone.
+    """One comparison of two systems, over all tasks and backbones.
 
     Args:
-        verdicts: by task, of ``tasks``.
+        tasks: the same for each task alone, which is its label.
         pairs: runs.
     """
 
     label: str
     comparison: Comparison
     verdict: str
-    tasks: dict[str, Comparison] = field(default_factory=dict)
-    verdicts: dict[str, str] = field(default_factory=dict)
+    tasks: tuple["Part", ...] = ()
     pairs: tuple[tuple[str, str], ...] = ()
 
 
@@ -72,7 +71,7 @@ class Claim:
         if self.verdict not in (SUPPORTED, SUPPORTED_SO_FAR):
             return []
         fails = (NOT_SUPPORTED, NOT_SUPPORTED_SO_FAR)
-        return list(dict.fromkeys(t for part in self.parts for t, verdict in part.verdicts.items() if verdict in fails))
+        return list(dict.fromkeys(one.label for part in self.parts for one in part.tasks if one.verdict in fails))
 
     @property
     def deciding(self) -> Part | None:
@@ -215,19 +214,17 @@ def _parts(
 def _part(scores: Scores, label: str, pairs: pd.DataFrame, level: float, verdict: Callable) -> Part:
     made = pairs.dropna(subset=["difference"])
 
-    def compared(task: str | None = None) -> Comparison:
+    def judged(name: str, task: str | None = None, **whole) -> Part:
         planned, own = (frame if task is None else frame[frame["task"] == task] for frame in (pairs, made))
         strata = {
             scores.place(*place): group["difference"].tolist()
             for place, group in own.groupby(["task", "backbone"], sort=False)
         }
-        return compare(strata, level, len(planned))
+        comparison = compare(strata, level, len(planned))
+        return Part(name, comparison, verdict(comparison), **whole)
 
-    whole = compared()
-    tasks = {scores.tasks[task]: compared(task) for task in pairs["task"].unique()}
-    verdicts = {task: verdict(comparison) for task, comparison in tasks.items()}
-    runs = tuple(zip(made["run_first"], made["run_second"], strict=True))
-    return Part(label, whole, verdict(whole), tasks, verdicts, runs)
+    tasks = tuple(judged(scores.tasks[task], task) for task in pairs["task"].unique())
+    return judged(label, tasks=tasks, pairs=tuple(zip(made["run_first"], made["run_second"], strict=True)))
 
 
 def first_reached(curve: pd.DataFrame, target: float) -> float:

@@ -218,8 +218,8 @@ def _claim_grid(claim: Claim, level: float) -> Grid:
             continue
         rows.append([part.label, "all", *_interval(part.comparison), _pairs(part.comparison), part.verdict])
         if len(part.tasks) > 1:
-            for task, single in part.tasks.items():
-                rows.append(["", task, *_interval(single), _pairs(single), part.verdicts[task]])
+            for one in part.tasks:
+                rows.append(["", one.label, *_interval(one.comparison), _pairs(one.comparison), one.verdict])
     head = ["comparison", "task", f"difference, {claim.unit}", f"{100 * level:g} % interval", "pairs", "verdict"]
     note = f"{claim.source[0].upper()}{claim.source[1:]}. {claim.rule[0].upper()}{claim.rule[1:]}."
     return Grid(f"{claim.text} {claim.verdict.capitalize()}.", head, rows, note)
@@ -240,7 +240,8 @@ def _claim_rows(claims: list[Claim]) -> list[dict]:
     rows = []
     for claim in claims:
         for part in claim.parts:
-            for task, comparison in {"all": part.comparison, **part.tasks}.items():
+            for task, one in [("all", part), *((one.label, one) for one in part.tasks)]:
+                comparison = one.comparison
                 rows.append(
                     {
                         "claim": claim.text,
@@ -256,8 +257,8 @@ def _claim_rows(claims: list[Claim]) -> list[dict]:
                         "df": comparison.df,
                         "p": comparison.p,
                         "without_interval": comparison.reason,
-                        "verdict": part.verdict if task == "all" else part.verdicts[task],
-                        "pairs": " ".join("/".join(pair) for pair in part.pairs) if task == "all" else "",
+                        "verdict": one.verdict,
+                        "pairs": " ".join("/".join(pair) for pair in one.pairs),
                     }
                 )
     return rows
