@@ -1,7 +1,9 @@
 # Sourced by quickstart.sh and test.sh: makes or reuses the environment in $VENV (default .venv) and puts
 # it on the PATH. PYTHON names the interpreter (3.11 or 3.12) it is made with; $1 is a pip extra, "[test]".
+# CONSTRAINTS is the file of versions to install (default: constraints.txt); empty, whatever fits.
 VENV="${VENV:-.venv}"
 PYTHON="${PYTHON:-python3}"
+CONSTRAINTS="${CONSTRAINTS-constraints.txt}"
 
 if [ ! -x "$VENV/bin/python" ]; then
     "$PYTHON" -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 13) else
@@ -11,4 +13,7 @@ if [ ! -x "$VENV/bin/python" ]; then
 fi
 export PATH="$(cd "$VENV" && pwd)/bin:$PATH"
 echo "installing into $VENV (the first time this downloads PyTorch)"
-python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable ".${1:-}"
+install() {
+    python -m pip install --quiet --disable-pip-version-check ${CONSTRAINTS:+--constraint "$CONSTRAINTS"} --editable "$1"
+}
+install ".${1:-}"

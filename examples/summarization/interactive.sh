@@ -12,7 +12,8 @@
 #
 # Documents are cut as in training. Arguments are passed on to fairseq-interactive.
 #
-#   SAVE_DIR=data-bin/quickstart/sparse DATA=data-bin/quickstart/data bash examples/summarization/interactive.sh < docs
+#   SAVE_DIR=data-bin/quickstart/sparse DATA=data-bin/quickstart/data MIN_LEN=3 BEAM=4 \
+#       bash examples/summarization/interactive.sh < docs
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/settings.sh"
 run_settings

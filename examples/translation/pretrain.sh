@@ -22,13 +22,15 @@ SAVE_DIR="${SAVE_DIR:-checkpoints/translation/$(basename "$DATA")/backbone}"
 ADAPTER=none
 run_settings
 
+share=--share-all-embeddings
+cmp --silent "$DATA/dict.$SRC.txt" "$DATA/dict.$TGT.txt" || share=--share-decoder-input-output-embed
 DIM="${DIM:-256}" LAYERS="${LAYERS:-3}" LR="${LR:-2e-3}"
 arguments=(
     "$DATA" --user-dir user_dir "${task_flags[@]}" --arch transformer
     --encoder-layers "$LAYERS" --decoder-layers "$LAYERS" --encoder-embed-dim "$DIM" --decoder-embed-dim "$DIM"
     --encoder-ffn-embed-dim $((DIM * 4)) --decoder-ffn-embed-dim $((DIM * 4))
     --encoder-attention-heads $((DIM / 64)) --decoder-attention-heads $((DIM / 64))
-    --encoder-normalize-before --decoder-normalize-before --share-all-embeddings
+    --encoder-normalize-before --decoder-normalize-before "$share"
     --criterion label_smoothed_cross_entropy --label-smoothing 0.1 --dropout 0.1
     --optimizer adam --adam-betas "(0.9, 0.98)" --weight-decay 0.0 --clip-norm 1.0
     --lr "$LR" --lr-scheduler polynomial_decay

@@ -85,10 +85,19 @@ def test_languages_share_dictionary_and_model(data):
 
 
 def test_separate_vocabularies(prepare, raw, tmp_path):
-    prepare(raw, tmp_path, "--vocabulary", 40, "--separate")
-    models = {path.name for path in tmp_path.glob("*.model")}
+    prepare(raw, tmp_path / "data", "--vocabulary", 40, "--separate")
+    models = {path.name for path in (tmp_path / "data").glob("*.model")}
     assert models == {"sentencepiece.en.model", "sentencepiece.de.model"}
-    assert (tmp_path / "dict.en.txt").read_text() != (tmp_path / "dict.de.txt").read_text()
+    english, german = (tmp_path / "data" / f"dict.{language}.txt" for language in ("en", "de"))
+    assert english.read_text() != german.read_text()
+
+    common = {"DATA": "data", "MAX_UPDATE": 1, "OMP_NUM_THREADS": 1}
+    for name, settings in {
+        "pretrain.sh": {"SAVE_DIR": "backbone", "DIM": 64, "LAYERS": 1},
+        "train.sh": {"SAVE_DIR": "run", "BACKBONE": "backbone/checkpoint_best.pt", "BOTTLENECK": 8, "PRUNER": "random"},
+    }.items():
+        done = script(name, tmp_path, **common, **settings)
+        assert done.returncode == 0, done.stderr[-2000:]
 
 
 def test_a_backbone_brings_its_dictionary_and_pieces(prepare, data, raw, tmp_path):

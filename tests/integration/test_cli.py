@@ -6,7 +6,7 @@ import subprocess
 
 import pytest
 import torch
-from fairseq.checkpoint_utils import load_checkpoint_to_cpu
+from fairseq.checkpoint_utils import load_checkpoint_to_cpu, load_model_ensemble_and_task
 from safetensors.torch import load_file
 from sparse_adapter.modules import is_adapter_key
 
@@ -80,6 +80,16 @@ def test_an_adapter_file_decodes_like_its_checkpoint(project, checkpoints, tmp_p
     assert "data" not in config["task"]
     assert hypotheses(project.generate(file)) == hypotheses(project.generate(checkpoints["houlsby"]))
     assert "complete, 3,072 of 5,120" in succeed(cli("check", file, "--backbone", project.backbone))
+
+
+def test_an_adapter_file_loads_in_python(project, checkpoints, tmp_path):
+    file = tmp_path / "adapter.safetensors"
+    succeed(cli("extract", checkpoints["houlsby"], file))
+    (model,), _, task = load_model_ensemble_and_task([str(file)], {"data": str(project.data)})
+    assert task.source_dictionary == model.encoder.dictionary
+    trained = load_checkpoint_to_cpu(str(checkpoints["houlsby"]))["model"]
+    loaded = model.state_dict()
+    assert all(torch.equal(loaded[key], value) for key, value in trained.items())
 
 
 def test_training_goes_on_from_an_adapter_file(project, checkpoints, tmp_path):

@@ -75,6 +75,8 @@ def read_adapter_file(path: Path, arg_overrides: dict | None = None) -> dict:
         raise UsageError(f"{path} or {sidecar.name} is damaged ({type(error).__name__}: {error})") from error
     if version != FORMAT:
         raise UsageError(f"{sidecar} has format {version} and this version reads {FORMAT}: update sparse-adapter")
+    if task:
+        task.setdefault("data", "")  # unknown to the file, and what is not there cannot be overridden
     cfg = OmegaConf.create({"model": model, "task": task}, flags={"allow_objects": True})
     if arg_overrides is not None:
         overwrite_args_by_name(cfg, arg_overrides)

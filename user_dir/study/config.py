@@ -61,8 +61,8 @@ class Study:
     """Args:
     grid: blocks, each a list of values for every axis that it names; all combinations are run.
     keep_checkpoints: keep what was trained after its scores are recorded.
-    resume: let a run that was interrupted go on from its checkpoint instead of starting again. fairseq does not
-        promise the very same numbers then.
+    resume: let a run that was interrupted go on from its checkpoint instead of starting again; on GPUs and in
+        half precision, its numbers are then not the very same.
     config: all of this as it was written, with the overrides.
     """
 

@@ -42,9 +42,12 @@ class PruneAtInitConfig(FairseqDataclass):
         default="none", metadata={"help": f"prune the adapters at initialisation: {', '.join(PRUNERS)}, or none"}
     )
     sparsity: Optional[float] = field(
-        default=None, metadata={"help": "fraction of the adapters' weights to remove, 0 <= sparsity < 1 (default: 0)"}
+        default=None,
+        metadata={"help": "fraction of the adapters' weights to remove, 0 <= s < 1; needs a --pruner (default: 0)"},
     )
-    large_sparse: int = field(default=1, metadata={"help": "k: adapters that are k times larger, at sparsity 1 - 1/k"})
+    large_sparse: int = field(
+        default=1, metadata={"help": "k: adapters that are k times larger, at sparsity 1 - 1/k; needs a --pruner"}
+    )
     prune_scope: str = field(
         default="global",
         metadata={"help": "global: rank all matrices together; matrix: the same density in every matrix"},
