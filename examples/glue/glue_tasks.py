@@ -31,8 +31,7 @@ class Task:
         metrics: what is reported, the first being the task's own.
         dev: the dev files and the names that fairseq gives the sets.
         columns: how many there are where no header says so.
-        broken_rows: whether the published training file has rows that lack columns or a sentence, which everyone
-            leaves out.
+        broken_rows: whether the published files have rows that lack columns or a sentence, which everyone leaves out.
         scores: the least and the highest score.
     """
 
@@ -113,7 +112,8 @@ def read_task(folder: Path) -> Task:
     if "label" not in header:
         return own_task(folder.name, texts, ())
     column = header.index("label")
-    labels = sorted({_one_line(row[column]) for row in rows if len(row) == len(header)})
+    # Those of rows that are not as they should be are told with their line later on.
+    labels = sorted({_one_line(row[column]) for row in rows if len(row) == len(header)} - {""})
     if not 2 <= len(labels) <= max(2, len(rows) // 2):
         raise DataError(
             f"{path} has {len(labels)} different labels in {len(rows)} rows; call the column score if they are numbers"
@@ -153,8 +153,7 @@ def read_examples(task: Task, folder: Path, stem: str, limit: int | None = None)
         DataError: a column is missing, a row has too many or too few, a label is none of the task's.
     """
     path = folder / task.folder / f"{stem}.tsv"
-    skip = task.broken_rows and stem == "train"
-    rows, broken = _read_rows(path, (*task.texts, task.label), task.columns, skip, limit)
+    rows, broken = _read_rows(path, (*task.texts, task.label), task.columns, task.broken_rows, limit)
     return [Example(_texts(texts, where), _label(task, label, where), where) for (*texts, label), where in rows], broken
 
 

@@ -119,10 +119,15 @@ def test_pairs_and_pooled_output_of_bert(make_folder, tmp_path):
     assert distance([features[tokens != PAD]], [theirs.last_hidden_state[tokens != PAD]]) < 1e-5
     assert distance([pooled], [theirs.pooler_output]) < 1e-5
 
+    ours.register_classification_head("head", num_classes=3)
+    head = ours.classification_heads["head"].state_dict()
+    other_task = {f"classification_heads.head.{key}": torch.ones_like(value) for key, value in head.items()}
     ours.register_classification_head("head", num_classes=2)
-    ours.load_state_dict(pooler, strict=True, model_cfg=ours.args)
-    assert torch.equal(ours.classification_heads["head"].dense.weight, folder.model.pooler.dense.weight)
-    assert torch.equal(ours.classification_heads["head"].dense.bias, folder.model.pooler.dense.bias)
+    for state in (pooler, pooler | other_task):
+        nn.init.zeros_(ours.classification_heads["head"].dense.weight)
+        ours.load_state_dict(dict(state), strict=True, model_cfg=ours.args)
+        assert torch.equal(ours.classification_heads["head"].dense.weight, folder.model.pooler.dense.weight)
+        assert torch.equal(ours.classification_heads["head"].dense.bias, folder.model.pooler.dense.bias)
 
 
 def weights(out: Path) -> dict[str, Tensor]:

@@ -120,10 +120,12 @@ def test_compressed_files_are_read_where_there_is_no_other(prepare, folder, rte,
 
 def test_rows_of_qqp_that_lack_columns_or_a_sentence_are_left_out(prepare, folder, tmp_path):
     shutil.copytree(folder / "glue" / "QQP", tmp_path / "glue" / "QQP")
-    path = tmp_path / "glue" / "QQP" / "train.tsv"
-    path.write_text(path.read_text() + "9\t1\t2\tbalo rin\n" + "10\t1\t2\tbalo rin\t \t0\n")
+    for stem in ("train", "dev"):
+        path = tmp_path / "glue" / "QQP" / f"{stem}.tsv"
+        path.write_text(path.read_text() + "9\t1\t2\tbalo rin\n" + "10\t1\t2\tbalo rin\t \t0\n")
     record = run(prepare, folder, tmp_path / "data", "qqp", glue=tmp_path / "glue")
     assert record["sets"]["train"] == {"examples": 8, "truncated": 0, "unknown_share": 0, "broken_rows": 2}
+    assert record["sets"]["valid"]["broken_rows"] == 2
 
 
 def spoil_line(number: int, text: str):
@@ -272,6 +274,7 @@ def test_scores_of_one_s_own(prepare, folder, tmp_path):
         ("text\tlabel", ["a", "b"] * 2, "line 1: the header has no column 'sentence'"),
         ("sentence\tclass", ["a", "b"] * 2, "line 1: the header has neither a column 'label' nor 'score'"),
         ("sentence\tscore", ["1", "inf", "2", "3"], "line 3: the score 'inf' is not a number"),
+        ("sentence\tlabel", ["a", "b", "a", ""], "line 5: the label '' is not one of a, b"),
     ],
 )
 def test_mistakes_in_one_s_own_task(prepare, folder, tmp_path, header, cells, expected):

@@ -53,12 +53,15 @@ def test_interactive_translates_standard_input_as_generate_does(project, trained
 
 def test_validate_agrees_with_the_validation_in_training(project, trained):
     in_training = torch.load(trained, weights_only=True)["extra_state"]["val_loss"]
-    arguments = [str(project.data), "--user-dir", USER_DIR, "--path", str(trained), "--valid-subset", "valid", "--cpu"]
+    file = trained.with_name("adapter.safetensors")
+    succeed(run("sparse-adapter", "extract", trained, file))
+    arguments = [str(project.data), "--user-dir", USER_DIR, "--valid-subset", "valid", "--cpu"]
     task = ["--task", "sparse_adapter_translation", *LANGUAGES, "--max-tokens", "256"]
     criterion = ["--criterion", "label_smoothed_cross_entropy"]
-    output = succeed(run("fairseq-validate", *arguments, *task, *criterion))
-    loss = float(re.search(r"valid on 'valid' subset \| loss (\d+\.\d+)", output)[1])
-    assert loss == pytest.approx(in_training, abs=0.01)
+    for path in (trained, file):
+        output = succeed(run("fairseq-validate", *arguments, *task, *criterion, "--path", str(path)))
+        loss = float(re.search(r"valid on 'valid' subset \| loss (\d+\.\d+)", output)[1])
+        assert loss == pytest.approx(in_training, abs=0.01)
 
 
 def test_hydra_train_prunes_and_resumes(project, tmp_path):

@@ -148,6 +148,17 @@ def test_regression_reports_pearson(folder, tmp_path):
     assert re.search(r"valid on 'valid' subset .*pearson -?\d", out)
 
 
+@pytest.mark.parametrize(
+    "arch, expected",
+    [
+        ("sparse_adapter_transformer", "has no classification heads: use RoBERTa, BERT or BART"),
+        ("sparse_adapter_bart_base", "has a decoder: add --add-prev-output-tokens"),
+    ],
+)
+def test_models_that_classify_nothing_are_refused(folder, tmp_path, arch, expected):
+    assert expected in error_line(train(folder, tmp_path / "run", arch=arch))
+
+
 def test_missing_number_of_classes_is_one_line(folder, tmp_path):
     assert "--num-classes" in error_line(train(folder, tmp_path / "run", "--num-classes", "-1"))
 
@@ -157,6 +168,8 @@ def test_adapters_of_one_task_start_another(folder, tmp_path):
     succeed(train(folder, tmp_path / "first", "--max-update", "2"))
     start = ("--finetune-from-model", str(tmp_path / "first" / "checkpoint_last.pt"), "--max-update", "2")
     other = ("--regression-target", "--num-classes", "1")
+    (tmp_path / "second").mkdir()
+    (tmp_path / "second" / "sparsity.json").write_text("{}")  # of a run that was given up
     assert "not pruned again" in succeed(train(folder, tmp_path / "second", *start, *other))
     first, second = (json.loads((tmp_path / name / "sparsity.json").read_text()) for name in ("first", "second"))
     assert second["mask_sha256"] == first["mask_sha256"] and second["adapters_of"].endswith("first/checkpoint_last.pt")

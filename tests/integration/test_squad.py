@@ -110,6 +110,17 @@ def test_prepare_train_evaluate(folder):
     assert not any(key.startswith("encoder.") and not is_adapter_key(key) for key in state)  # what is trained alone
 
 
+def test_models_with_a_decoder_are_refused(folder, tmp_path):
+    if not (folder / "data").exists():
+        succeed(script(folder, "prepare"))
+    arguments = [
+        *(str(folder / "data"), "--user-dir", "user_dir", "--task", "sparse_adapter_squad", "--criterion"),
+        *("sentence_prediction", "--arch", "sparse_adapter_bart_mini", "--optimizer", "adam", "--cpu"),
+        *("--max-tokens", "128", "--random-backbone", "--save-dir", str(tmp_path)),
+    ]
+    assert "SQuAD needs an encoder" in error_line(run("fairseq-train", *arguments))
+
+
 def test_two_processes_report_what_one_does(folder):
     if not (folder / "data").exists():
         succeed(script(folder, "prepare"))

@@ -48,7 +48,8 @@ def folder(tmp_path_factory, dictionary, build_bart) -> Path:
             weight.prune_(torch.rand(weight.shape) < 0.6)
         model.adapter_args.backbone_fingerprint = backbone_fingerprint(model)
         tensors = {key: value for key, value in model.state_dict().items() if is_adapter_key(key)}
-        write_adapter_file(folder / f"{name}.safetensors", tensors, own_arguments(model.adapter_args), TASK, {})
+        sections = {"model": own_arguments(model.adapter_args), "task": TASK}
+        write_adapter_file(folder / f"{name}.safetensors", tensors, sections, {})
     return folder
 
 
@@ -168,7 +169,8 @@ def test_the_backbone_may_share_more_embeddings(folder, tmp_path, build_bart, te
     model.adapter_args.backbone_fingerprint = backbone_fingerprint(model)
     assert model.adapter_args.backbone_fingerprint != backbone_fingerprint(plain)
     tensors = {key: value for key, value in model.state_dict().items() if is_adapter_key(key)}
-    write_adapter_file(copy / "apart.safetensors", tensors, own_arguments(model.adapter_args), TASK, {})
+    sections = {"model": own_arguments(model.adapter_args), "task": TASK}
+    write_adapter_file(copy / "apart.safetensors", tensors, sections, {})
     assert len(load(copy, "houlsby", "apart", "lora").translate(texts, "apart")) == len(texts)
 
 

@@ -40,17 +40,17 @@ def adapter_files(path: Path) -> tuple[Path, Path]:
     return path, path.with_suffix(".json")
 
 
-def write_adapter_file(path: Path, tensors: dict[str, Tensor], model: dict, task: dict, summary: dict) -> None:
+def write_adapter_file(path: Path, tensors: dict[str, Tensor], sections: dict[str, dict], summary: dict) -> None:
     """Write both files.
 
     Args:
         path: ``NAME.safetensors``.
         tensors: adapters and heads by their key in the model.
-        model: arguments of the model, with the backbone's path and fingerprint.
-        task: options of the task.
+        sections: of fairseq's configuration: ``model``, with the backbone's path and fingerprint, ``task`` and
+            ``criterion``.
         summary: what the file holds, for people and for other programs.
     """
-    config = {"format": FORMAT, "summary": summary, "model": model, "task": task}
+    config = {"format": FORMAT, "summary": summary, **sections}
     with written_at_once(path) as temporary:
         # Not save_file, which lets nobody but the owner read the file.
         temporary.write_bytes(save({key: value.contiguous() for key, value in tensors.items()}))
@@ -77,7 +77,10 @@ def read_adapter_file(path: Path, arg_overrides: dict | None = None) -> dict:
         raise UsageError(f"{sidecar} has format {version} and this version reads {FORMAT}: update sparse-adapter")
     if task:
         task.setdefault("data", "")  # unknown to the file, and what is not there cannot be overridden
-    cfg = OmegaConf.create({"model": model, "task": task}, flags={"allow_objects": True})
+    sections = {"model": model, "task": task}
+    if config.get("criterion"):  # older files have none
+        sections["criterion"] = config["criterion"]
+    cfg = OmegaConf.create(sections, flags={"allow_objects": True})
     if arg_overrides is not None:
         overwrite_args_by_name(cfg, arg_overrides)
     return fresh_checkpoint(cfg, tensors)

@@ -50,7 +50,12 @@ def run(args: Namespace) -> None:
         **{key: report[key] for key in ("matrix_total", "mask_sha256", "families", "sites")},
         "heads": sorted(heads),
     }
-    write_adapter_file(args.out, tensors, own_arguments(model_args), task_options(state), summary)
+    sections = {
+        "model": own_arguments(model_args),
+        "task": task_options(state),
+        "criterion": plain_section(state, "criterion"),
+    }
+    write_adapter_file(args.out, tensors, sections, summary)
     kibibytes = args.out.stat().st_size / 1024
     print(f"{args.out}: {sum(t.numel() for t in tensors.values()):,} numbers, {kibibytes:,.1f} KiB")
     if not model_args.backbone:
@@ -67,6 +72,10 @@ def drop_mlps_(model: nn.Module, args: Namespace) -> None:
 
 def task_options(state: dict) -> dict:
     """What the checkpoint says of its task, without the folders of the machine it was trained on."""
-    task = state["cfg"].get("task") or {}
-    plain = OmegaConf.to_container(task, enum_to_str=True) if OmegaConf.is_config(task) else {}
-    return {key: value for key, value in plain.items() if key != "data"}
+    return {key: value for key, value in plain_section(state, "task").items() if key != "data"}
+
+
+def plain_section(state: dict, name: str) -> dict:
+    """A section of the checkpoint's configuration, empty if it has none."""
+    section = state["cfg"].get(name)
+    return OmegaConf.to_container(section, enum_to_str=True) if OmegaConf.is_config(section) else {}

@@ -49,6 +49,13 @@ class SparseAdapterBertModel(SparseAdapterRobertaModel):
 
     def complete_state_dict(self, state_dict: dict) -> None:
         own = {f"classification_heads.{key}": value for key, value in self.classification_heads.state_dict().items()}
+        for name in self.classification_heads:
+            # fairseq drops a head of another task as a whole, with what we would take its place from.
+            head = f"classification_heads.{name}."
+            held = state_dict.get(f"{head}out_proj.weight")
+            if held is not None and held.shape != own[f"{head}out_proj.weight"].shape:
+                for key in [key for key in state_dict if key.startswith(head)]:
+                    del state_dict[key]
         for key in [key for key in state_dict if key.startswith(POOLER)]:
             pooler = state_dict.pop(key)
             name = key.removeprefix("pooler.")

@@ -159,7 +159,7 @@ class PruneAtInitMixin:
         elif isinstance(model, AdapterModelMixin):  # others are fairseq's own, which loads them
             resumed = self._load(model, cfg, path)
         file = Path(cfg.checkpoint.save_dir) / "sparsity.json"
-        if resumed and file.exists():
+        if resumed and path != cfg.checkpoint.finetune_from_model and file.exists():
             return
         report = {"pruner": None, "sparsity": 0.0, "seconds": 0.0}
         if resumed:

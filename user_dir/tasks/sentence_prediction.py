@@ -5,13 +5,13 @@ from dataclasses import dataclass
 import torch
 from fairseq.data import RawLabelDataset
 from fairseq.logging import metrics
-from fairseq.models import BaseFairseqModel
+from fairseq.models import ARCH_MODEL_REGISTRY, BaseFairseqModel, FairseqEncoderDecoderModel
 from fairseq.tasks import register_task
 from fairseq.tasks.sentence_prediction import SentencePredictionConfig, SentencePredictionTask
 from omegaconf import DictConfig
 from torch import Tensor
 
-from ..errors import UsageError
+from ..errors import UsageError, one_line_errors
 from ..length_groups import LengthGroupedDataset, rebuild_batches
 from .heads import freeze_lm_head, head_outputs
 from .prune_at_init import PruneAtInitConfig, PruneAtInitMixin
@@ -40,6 +40,13 @@ class SparseAdapterSentencePredictionTask(PruneAtInitMixin, SentencePredictionTa
             raise UsageError("--num-classes is missing: the number of labels, or 1 with --regression-target")
 
     def build_model(self, cfg: DictConfig, from_checkpoint: bool = False) -> BaseFairseqModel:
+        with one_line_errors():
+            arch = getattr(cfg, "arch", None) or cfg._name
+            model_class = ARCH_MODEL_REGISTRY.get(arch)
+            if not hasattr(model_class, "register_classification_head"):
+                raise UsageError(f"--arch {arch} has no classification heads: use RoBERTa, BERT or BART")
+            if issubclass(model_class, FairseqEncoderDecoderModel) and not self.cfg.add_prev_output_tokens:
+                raise UsageError(f"--arch {arch} has a decoder: add --add-prev-output-tokens")
         model = super().build_model(cfg, from_checkpoint)
         freeze_lm_head(model)
         return model

@@ -11,6 +11,7 @@ from pathlib import Path
 from fairseq.data import Dictionary
 from fairseq.logging import metrics
 from fairseq.models import BaseFairseqModel
+from fairseq.models.roberta import RobertaModel
 from fairseq.tasks import FairseqTask, register_task
 from omegaconf import II, MISSING, DictConfig, OmegaConf, open_dict
 from torch import Tensor
@@ -78,8 +79,8 @@ class SparseAdapterSquadTask(PruneAtInitMixin, FairseqTask):
             cfg.max_positions = self.cfg.max_positions
         model = super().build_model(cfg, from_checkpoint)
         with one_line_errors():
-            if not hasattr(model, "classification_heads"):
-                raise UsageError("SQuAD needs an encoder with heads: use --arch sparse_adapter_roberta_* or _bert_*")
+            if not isinstance(model, RobertaModel):
+                raise UsageError("SQuAD needs an encoder: use --arch sparse_adapter_roberta_* or _bert_*")
         add_span_head(model, self.cfg.classification_head_name)
         freeze_lm_head(model)
         return model
