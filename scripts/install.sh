@@ -13,7 +13,7 @@ if [ ! -x "$VENV/bin/python" ]; then
 fi
 export PATH="$(cd "$VENV" && pwd)/bin:$PATH"
 echo "installing into $VENV (the first time this downloads PyTorch)"
-install() {
+pip_install() {
     python -m pip install --quiet --disable-pip-version-check ${CONSTRAINTS:+--constraint "$CONSTRAINTS"} --editable "$1"
 }
-install ".${1:-}"
+pip_install ".${1:-}"

@@ -15,7 +15,7 @@ source "$(dirname "${BASH_SOURCE[0]}")/help.sh"
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source scripts/install.sh "[test,study]"
 # The public implementations that the parity tests compare with; without them these tests are skipped.
-install ".[peers]" ||
+pip_install ".[peers]" ||
     echo "note: the extra 'peers' could not be installed, its tests are skipped" >&2
 # Models are tiny here: a second thread costs more than it brings.
 export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-PASSIVE}" OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
