@@ -9,7 +9,7 @@ import pytest
 import yaml
 from sparse_adapter.errors import UsageError
 from sparse_adapter.files import write_json
-from sparse_adapter.study.figures import figure2
+from sparse_adapter.study.figures import figure2, figure4
 from sparse_adapter.study.plan import write_plan
 from sparse_adapter.study.report import write_report
 from sparse_adapter.study.results import collect
@@ -135,6 +135,13 @@ def test_figure2_has_the_tasks_of_every_pruner(tmp_path):
     tables = collect(study)
     figure, _ = figure2(Scores(tables["results"], tables["curves"]))
     assert [axes.get_title() for axes in figure.axes] == ["one", "two"]
+
+
+def test_one_validation_is_no_learning_curve(tmp_path):
+    tables = collect(finished_study(tmp_path / "study", "table3"))
+    results, curves = tables["results"], tables["curves"]
+    assert figure4(Scores(results, curves))
+    assert figure4(Scores(results, curves.groupby("run").tail(1))) is None
 
 
 def test_a_study_without_results(tmp_path):

@@ -203,7 +203,8 @@ def _apart(points: list[tuple]) -> list[float]:
 
 def _with_curve(scores: Scores, selector: dict) -> pd.DataFrame:
     runs = scores.select(**selector)[["run", "task", "backbone", "system", "bottleneck", "seed"]]
-    return runs.merge(scores.curves, on="run")
+    validations = scores.curves.groupby("run")["update"].transform("nunique")
+    return runs.merge(scores.curves[validations > 1], on="run")  # one point is no curve
 
 
 def _bottlenecks(frame: pd.DataFrame) -> pd.Series:
