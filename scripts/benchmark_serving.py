@@ -100,7 +100,8 @@ def write_models(folder: Path, args: argparse.Namespace) -> Translator:
                 pruned[name].prune_(mask)
         files[f"domain{i}"] = folder / f"domain{i}.safetensors"
         tensors = {key: value for key, value in whole_state(model).items() if is_adapter_key(key)}
-        write_adapter_file(files[f"domain{i}"], tensors, own_arguments(own), task, {})
+        sections = {"model": own_arguments(own), "task": task}
+        write_adapter_file(files[f"domain{i}"], tensors, sections, {})
     device = "cuda" if torch.cuda.is_available() and not args.cpu else "cpu"
     limits = {"beam": args.beam, "max_len_b": args.max_len, "max_tokens": args.max_tokens}
     return Translator.load(folder / "model.pt", files, data=folder, device=device, progress=True, **limits)
