@@ -17,7 +17,7 @@ logging.disable(logging.INFO)
 import torch  # noqa: E402
 from fairseq import checkpoint_utils, utils  # noqa: E402
 from fairseq.dataclass.configs import GenerationConfig  # noqa: E402
-from omegaconf import OmegaConf, open_dict  # noqa: E402
+from omegaconf import OmegaConf  # noqa: E402
 from sparse_adapter.errors import UsageError, one_line_errors  # noqa: E402
 from sparse_adapter.files import write_json  # noqa: E402
 from sparse_adapter.squad import Answer, Question, score  # noqa: E402
@@ -37,8 +37,6 @@ def load(args: argparse.Namespace):
     saved = state.get("cfg") or {}
     if not saved or saved.task.get("_name") != TASK:
         raise UsageError(f"{args.checkpoint} was not trained on the task {TASK}")
-    with open_dict(saved):
-        saved.task.data = str(args.data)  # which adapter files do not know
     try:
         models, _, task = checkpoint_utils.load_model_ensemble_and_task([str(args.checkpoint)], state=state)
     except RuntimeError as error:
