@@ -21,7 +21,7 @@ from .test_grid import plan_with
 
 def test_everything_is_written(tmp_path):
     study = finished_study(tmp_path / "study", "table3", "figure2", without="sts-b-bert.base-full-seed1")
-    names = write_report(study, tmp_path / "out")
+    names = write_report([study], tmp_path / "out")
     expected = {"README.md", "report.html", "claims.csv", "results.csv", "curves.csv", "timings.csv"}
     expected |= {f"figure{i}.{kind}" for i in (1, 2, 4) for kind in ("png", "svg")} | {"table1.csv", "table3.csv"}
     expected |= {"table3.yaml", "figure2.yaml"}
@@ -43,7 +43,7 @@ def rows(text: str, start: str) -> list[list[str]]:
 
 def test_unequal_seeds_are_told(tmp_path):
     without = "cola.*(er|grasp)0.4-seed[45]|rte.*dense-seed[2-5]|mrpc"
-    write_report(finished_study(tmp_path / "study", "table1", without=without), tmp_path / "out")
+    write_report([finished_study(tmp_path / "study", "table1", without=without)], tmp_path / "out")
     text = (tmp_path / "out" / "README.md").read_text()
     assert "- tasks: CoLA, MRPC, STS-B, RTE; no scores yet: MRPC\n" in text
     assert "- seeds: 1, 2, 3, 4, 5 where nothing else is said\n" in text
@@ -62,7 +62,7 @@ def test_unequal_seeds_are_told(tmp_path):
 
 def test_chosen_learning_rates_are_shown(tmp_path):
     plan = plan_with(tmp_path, {"lr": [1e-3, 1e-4]}, {"pruner": "snip", "sparsity": 0.4}, seeds=[1, 2])
-    write_report(finished_plan(tmp_path / "study", plan, without="lr0.0001-seed2"), tmp_path / "out")
+    write_report([finished_plan(tmp_path / "study", plan, without="lr0.0001-seed2")], tmp_path / "out")
     text = (tmp_path / "out" / "README.md").read_text()
     scored, row = rows(text, "| one ")
     assert scored == ["one", "accuracy, %", "-", "277", "last"]
@@ -73,7 +73,7 @@ def test_chosen_learning_rates_are_shown(tmp_path):
 def test_one_seed_has_no_band(tmp_path):
     for without, remark in (("seed[2-5]", True), ("$^", False)):
         study, out = tmp_path / f"study{remark}", tmp_path / f"out{remark}"
-        write_report(finished_study(study, "figure2", without=without), out)
+        write_report([finished_study(study, "figure2", without=without)], out)
         text = (out / "README.md").read_text()
         assert text.count("No band where there is one seed.") == 2 * 2 * remark  # caption and description of 2 and 4
         assert text.count("No bar where there is one seed.") == 2 * remark
@@ -85,21 +85,21 @@ def test_what_logs_and_labels_contain_is_text(tmp_path):
     study = finished_plan(tmp_path / "study", plan, without="snip0.4-seed2")
     (failed,) = (name for name in plan.runs if "snip0.4-seed2" in name)
     write_json(study / "runs" / failed / "failure.json", {"run": failed, "error": "train.sh: x | loss <b>"})
-    write_report(study, tmp_path / "out")
+    write_report([study], tmp_path / "out")
     assert r"train.sh: x \| loss &lt;b>" in (tmp_path / "out" / "README.md").read_text()
     assert "train.sh: x | loss &lt;b&gt;" in (tmp_path / "out" / "report.html").read_text()
 
 
 def test_how_it_was_made(tmp_path):
     study = finished_plan(tmp_path / "a study", plan_with(tmp_path, {}, seeds=[1]))
-    write_report(study, tmp_path / "out", margin=1.0, level=0.9)
+    write_report([study], tmp_path / "out", margin=1.0, level=0.9)
     text = (tmp_path / "out" / "README.md").read_text()
     assert f"`sparse-adapter report '{study}' {tmp_path / 'out'} --margin 1 --level 0.9`" in text
 
 
 def test_the_configs_and_versions_are_there(tmp_path):
     study = finished_plan(tmp_path / "study", plan_with(tmp_path, {}, prepare={"KEYS": "~/keys"}))
-    names = write_report(study, tmp_path / "out")
+    names = write_report([study], tmp_path / "out")
     [name] = [name for name in names if name.endswith(".yaml")]
     text = (tmp_path / "out" / name).read_text()
     assert str(tmp_path) not in text and "~" not in text
@@ -113,11 +113,11 @@ def test_the_configs_and_versions_are_there(tmp_path):
 
 def test_other_sparsities_stand_beside_nothing_published(tmp_path):
     study = finished_study(tmp_path / "study", "table2", without="snip0.[468]")
-    write_report(study, tmp_path / "half")
+    write_report([study], tmp_path / "half")
     text = (tmp_path / "half" / "README.md").read_text()
     assert "A sparsity of 0.4 beats the dense adapter." in text  # which is planned
     plan = plan_with(tmp_path, {"pruner": ["none", "random"], "sparsity": 0.6}, seeds=[1, 2])
-    write_report(finished_plan(tmp_path / "other", plan), tmp_path / "out")
+    write_report([finished_plan(tmp_path / "other", plan)], tmp_path / "out")
     text = (tmp_path / "out" / "README.md").read_text()
     assert "Table 1: pruning methods at the same sparsity, 60 %" in text
     assert "Table 1: pruning methods at the same sparsity, 40 %, as published" in text and "Side by side" not in text
@@ -145,19 +145,19 @@ def test_one_validation_is_no_learning_curve(tmp_path):
 
 
 def test_a_study_without_results(tmp_path):
-    with pytest.raises(UsageError, match="is no study"):
-        write_report(tmp_path, tmp_path / "out")
+    with pytest.raises(UsageError, match="is neither a study"):
+        write_report([tmp_path], tmp_path / "out")
     write_plan(tmp_path, plan_of("table1", tmp_path / "places"))
-    with pytest.raises(UsageError, match="none of its 140 runs has finished"):
-        write_report(tmp_path, tmp_path / "out")
+    with pytest.raises(UsageError, match="none of the 140 runs has finished"):
+        write_report([tmp_path], tmp_path / "out")
     assert not (tmp_path / "out").exists()
 
 
 def test_an_earlier_report_is_replaced_and_nothing_else(tmp_path):
     out = tmp_path / "out"
-    first = write_report(finished_study(tmp_path / "first", "table3"), out)
+    first = write_report([finished_study(tmp_path / "first", "table3")], out)
     (out / "notes.md").write_text("mine")
-    second = write_report(finished_study(tmp_path / "second", "table1"), out)
+    second = write_report([finished_study(tmp_path / "second", "table1")], out)
     assert "table3.csv" in set(first) - set(second)
     assert {path.name for path in out.iterdir() if not path.name.startswith(".")} == {*second, "notes.md"}
 
@@ -168,5 +168,5 @@ def test_files_of_others_are_not_overwritten(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     before = sorted(tmp_path.iterdir())
     with pytest.raises(UsageError, match="README.md is of no earlier report .* choose another folder"):
-        write_report(study, Path("."))
+        write_report([study], Path("."))
     assert sorted(tmp_path.iterdir()) == before and (tmp_path / "README.md").read_text() == "mine"

@@ -2,6 +2,7 @@
 
   sparse-adapter report studies/table1 report
   sparse-adapter report studies/table1 report --margin 1
+  sparse-adapter report studies/table1 colleague/report report     # of both; of a run in both, the first
 
 OUT/report.html is all of it on one page, which needs no other file; OUT/README.md is the same for a repository. A
 study that is not finished yet gives a report of what there is.
@@ -14,7 +15,9 @@ from ..errors import UsageError
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    parser.add_argument("study", type=Path, metavar="STUDY", help="folder of sparse-adapter study")
+    parser.add_argument(
+        "studies", type=Path, nargs="+", metavar="STUDY", help="folder of sparse-adapter study, or of an earlier report"
+    )
     parser.add_argument("out", type=Path, metavar="OUT", help="folder to write to; replaces an earlier report there")
     parser.add_argument("--margin", type=float, default=0.5, metavar="M", help="points within which scores match (0.5)")
     parser.add_argument("--level", type=float, default=0.95, metavar="P", help="of the intervals (default: 0.95)")
@@ -25,5 +28,5 @@ def run(args: Namespace) -> None:
         raise UsageError("--margin is at least 0, and --level lies between 0 and 1")
     from ..study.report import write_report  # needs pandas and matplotlib
 
-    names = write_report(args.study, args.out, args.margin, args.level)
+    names = write_report(args.studies, args.out, args.margin, args.level)
     print(f"{args.out / 'report.html'}, and {len(names) - 1} files beside it")

@@ -5,7 +5,6 @@ from pathlib import Path
 import pandas as pd
 import yaml
 
-from ..files import written_at_once
 from .job import VERSIONS
 from .plan import Plan
 
@@ -15,16 +14,11 @@ HEAD = """\
 """
 
 
-def write_configs(plans: list[Plan], out: Path) -> list[str]:
-    """One file for each plan that has recorded its config; returns their names."""
-    names = []
-    for plan in plans:
-        if plan.config:
-            names.append(f"{plan.name}.yaml")
-            text = yaml.safe_dump(_elsewhere(plan.config), **STYLE)
-            with written_at_once(out / names[-1]) as temporary:
-                temporary.write_text(HEAD + text, encoding="utf-8")
-    return names
+def config_texts(plans: list[Plan]) -> dict[str, str]:
+    """A YAML file, by its name, for each plan that has recorded its config."""
+    return {
+        f"{plan.name}.yaml": HEAD + yaml.safe_dump(_elsewhere(plan.config), **STYLE) for plan in plans if plan.config
+    }
 
 
 def versions(timings: pd.DataFrame) -> str:

@@ -5,6 +5,7 @@ import csv
 import re
 import shlex
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,10 +18,10 @@ from .catalogue import BEST, SCORED
 from .claims import LEVEL, MARGIN, Claim, judge
 from .comparison import Comparison
 from .figures import METRICS, draw_all
-from .plan import read_plans
-from .provenance import versions, write_configs
-from .results import collect, write_csvs
+from .provenance import versions
+from .results import write_csvs
 from .scores import Cell, Scores
+from .sources import Source, read_sources
 from .tables import PARAMETERS, Table, paper_tables, published_table, side_by_side
 
 try:
@@ -42,31 +43,36 @@ class Grid:
     note: str = ""
 
 
-def write_report(study: Path, out: Path, margin: float = MARGIN, level: float = LEVEL) -> list[str]:
+def write_report(studies: Sequence[Path], out: Path, margin: float = MARGIN, level: float = LEVEL) -> list[str]:
     """Write everything into ``out``, in place of an earlier report; returns the names of the files.
 
+    Args:
+        studies: folders of studies, or of reports of them; together they make one report, which has the name of the
+            first.
+
     Raises:
-        UsageError: there is no study, no run of it has finished, or ``out`` has files that would be overwritten and
-            are of no report.
+        UsageError: one is no study, they do not go together, no run of them has finished, or ``out`` has files that
+            would be overwritten and are of no report.
     """
+    source = read_sources(studies)
+    title = f"Study {studies[0].resolve().name}"
     with replaced_files(out) as folder:
-        _write_files(study, folder, margin, level, _command(study, out, margin, level))
+        _write_files(source, folder, margin, level, title, _command(studies, out, margin, level))
         return sorted(path.name for path in folder.iterdir())
 
 
-def _command(study: Path, out: Path, margin: float, level: float) -> str:
-    words = ["sparse-adapter", "report", str(study), str(out)]
+def _command(studies: Sequence[Path], out: Path, margin: float, level: float) -> str:
+    words = ["sparse-adapter", "report", *map(str, studies), str(out)]
     words += [] if margin == MARGIN else ["--margin", f"{margin:g}"]
     words += [] if level == LEVEL else ["--level", f"{level:g}"]
     return shlex.join(words)
 
 
-def _write_files(study: Path, out: Path, margin: float, level: float, command: str) -> None:
-    tables = collect(study)
-    results = tables["results"]
+def _write_files(source: Source, out: Path, margin: float, level: float, title: str, command: str) -> None:
+    tables, results = source.tables, source.tables["results"]
     scores = Scores(results, tables["curves"])
     if scores.runs.empty:
-        raise UsageError(f"{study}: none of its {len(results)} runs has finished; sparse-adapter study goes on with it")
+        raise UsageError(f"none of the {len(results)} runs has finished; sparse-adapter study goes on with them")
     write_csvs(out, tables)
     claims = judge(scores, margin, level)
     _write_csv(out / "claims.csv", _claim_rows(claims))
@@ -74,11 +80,14 @@ def _write_files(study: Path, out: Path, margin: float, level: float, command: s
     for table in paper:
         with written_at_once(out / f"{table.name}.csv") as temporary:
             side_by_side(table).to_csv(temporary, index=False, lineterminator="\n")
+    for name, text in source.configs.items():
+        with written_at_once(out / name) as temporary:
+            temporary.write_text(text, encoding="utf-8")
     figures = draw_all(scores, out)
     page = {
-        "title": f"Study {study.resolve().name}",
+        "title": title,
         "facts": [*_facts(scores, results), f"versions: {versions(tables['timings'])}"],
-        "configs": write_configs(read_plans(study), out),
+        "configs": list(source.configs),
         "unfinished": _unfinished(results),
         "tasks": _tasks(scores),
         "summary": _summary(claims, level),

@@ -22,6 +22,7 @@ try:
 except ImportError as error:
     raise UsageError("the tables of a study need pandas: pip install pandas") from error
 
+TABLES = ("results", "curves", "timings")
 CURVE_COLUMNS = ["run", "epoch", "update", "progress", "metric", "value"]
 TIMING_COLUMNS = ["run", "training", "evaluation", "pruning", *VERSIONS]
 
