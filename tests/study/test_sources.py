@@ -1,5 +1,6 @@
 """One report of several studies, and of reports whose studies are gone."""
 
+import dataclasses
 import shutil
 from pathlib import Path
 
@@ -61,13 +62,42 @@ def test_the_first_finished_run_counts(tmp_path):
 
 
 @pytest.mark.parametrize("seeds", [[1], [2]])
-def test_other_settings_are_not_averaged(tmp_path, seeds):
-    one = finished_plan(tmp_path / "one", plan_with(tmp_path / "a", {}, seeds=[1], env={"MAX_EPOCH": 1}))
-    other = finished_plan(tmp_path / "other", plan_with(tmp_path / "b", {}, seeds=seeds, env={"MAX_EPOCH": 2}))
+@pytest.mark.parametrize("place, name", [("env", "MAX_EPOCH"), ("prepare", "prepare.LIMIT_TRAIN")])
+def test_other_settings_are_not_averaged(tmp_path, seeds, place, name):
+    values = {name.removeprefix("prepare."): "1"}, {name.removeprefix("prepare."): "2"}
+    plans = (
+        plan_with(tmp_path / "a", {}, seeds=[1], **{place: values[0]}),
+        plan_with(tmp_path / "b", {}, seeds=seeds, **{place: values[1]}),
+    )
+    one, other = (finished_plan(tmp_path / name, plan) for name, plan in zip(("one", "other"), plans, strict=True))
     with pytest.raises(UsageError, match=f"-seed1 of .*/one and .*-seed{seeds[0]} of .* other settings") as raised:
         write_report([one, other], tmp_path / "out")
-    assert str(raised.value).endswith(": MAX_EPOCH=1 in the first, MAX_EPOCH=2 in the other")
+    assert str(raised.value).endswith(f": {name} was 1 and is 2")
     assert not (tmp_path / "out").exists()
+
+
+def test_the_same_settings_in_another_order_and_folder(tmp_path):
+    env = {"MAX_EPOCH": 1, "LR": "1e-3"}
+    one = finished_plan(tmp_path / "one", plan_with(tmp_path / "a", {}, seeds=[1], env=env))
+    other = finished_plan(tmp_path / "other", plan_with(tmp_path / "b", {}, seeds=[2], env=dict(reversed(env.items()))))
+    assert len(read_sources([one, other]).tables["results"]) == 2
+
+
+def test_fusions_fuse_the_adapters_of_their_seed(tmp_path):
+    block = {"family": "adapter_fusion"}
+    one, other = (
+        finished_plan(tmp_path / str(seed), plan_with(tmp_path / f"here{seed}", block, seeds=[seed], env={}))
+        for seed in (1, 2)
+    )
+    assert len(read_sources([one, other]).tables["results"]) == 4
+
+
+def test_names_that_are_numbers(tmp_path):
+    plan = plan_with(tmp_path, {}, seeds=[1, 2])
+    runs = {name: dataclasses.replace(run, backbone="007") for name, run in plan.runs.items()}
+    write_report([finished_plan(tmp_path / "study", dataclasses.replace(plan, runs=runs))], tmp_path / "out")
+    write_report([tmp_path / "out"], tmp_path / "again")
+    assert "- backbones: 007\n" in (tmp_path / "again" / "README.md").read_text()
 
 
 def test_different_configs_of_one_name_are_kept(tmp_path):
@@ -80,5 +110,5 @@ def test_different_configs_of_one_name_are_kept(tmp_path):
 def test_a_table_of_something_else_is_refused(tmp_path):
     for name in TABLES:
         (tmp_path / f"{name}.csv").write_text("a,b\n1,2\n")
-    with pytest.raises(UsageError, match="results.csv is not of a report: it has no column run, status, command"):
+    with pytest.raises(UsageError, match="results.csv is not of a report .* no column run, task, "):
         read_source(tmp_path)

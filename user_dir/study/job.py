@@ -30,6 +30,7 @@ from .plan import (
     check_preparation,
     check_run,
     preparation_failure,
+    preparation_record,
     read_plan,
     settings_hash,
     settings_of,
@@ -86,7 +87,8 @@ def prepare(study: Path, preparation: Preparation) -> None:
     """
     data = study / "data" / preparation.name
     failure = preparation_failure(study, preparation.name)
-    done, log, lock_file = (data.with_name(f"{data.name}.{end}") for end in ("json", "log", "lock"))
+    done = preparation_record(study, preparation.name)
+    log, lock_file = (data.with_name(f"{data.name}.{end}") for end in ("log", "lock"))
     with locked(lock_file) as lock:
         try:
             check_preparation(study, preparation)

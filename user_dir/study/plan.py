@@ -6,6 +6,7 @@ Jobs import this without torch and fairseq, see ``start``.
 import dataclasses
 import hashlib
 import json
+import shlex
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -71,6 +72,18 @@ def settings_hash(settings: dict) -> str:
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
+def shared_settings(run: Run, prepare: dict[str, str]) -> dict[str, str]:
+    """What all runs that are averaged have alike, on whatever machine they were made: no seed, and no folders.
+
+    Args:
+        prepare: what the run's data were prepared with.
+    """
+    prepared = {f"prepare.{name}": value for name, value in prepare.items()}
+    settings = {name: value for name, value in (prepared | run.env).items() if name != "SEED"}
+    settings = {name: value for name, value in settings.items() if not Path(value).is_absolute()}
+    return dict(sorted(settings.items())) | {"flags": shlex.join(run.flags)}
+
+
 @dataclass(frozen=True)
 class Plan:
     name: str
@@ -83,6 +96,11 @@ class Plan:
 
 def plan_path(folder: Path, name: str) -> Path:
     return folder / FOLDER / f"{name}.json"
+
+
+def preparation_record(folder: Path, preparation: str) -> Path:
+    """Says that the data beside it are complete, and of what."""
+    return folder / "data" / f"{preparation}.json"
 
 
 def preparation_failure(folder: Path, preparation: str) -> Path:
@@ -131,7 +149,7 @@ def check_same_settings(folder: Path, plan: Plan) -> None:
 def check_preparation(folder: Path, preparation: Preparation) -> None:
     """See ``check_same_settings``."""
     made = folder / "data" / preparation.name
-    _check(made, made.with_name(f"{made.name}.json"), preparation)
+    _check(made, preparation_record(folder, preparation.name), preparation)
 
 
 def check_run(folder: Path, run: Run) -> None:
@@ -148,7 +166,7 @@ def _check(made: Path, record: Path, part: Run | Preparation) -> None:
     if before != now:
         also = "" if made in record.parents else f" and {record}"
         raise UsageError(
-            f"{made} was made with other settings: {_difference(before, now)}. Take another folder with --out, or "
+            f"{made} was made with other settings: {changes(before, now)}. Take another folder with --out, or "
             f"delete it{also}"
         )
 
@@ -162,10 +180,10 @@ def _check_other_seeds(folder: Path, plan: Plan) -> None:
             continue
         before = read_json(result)["settings"]
         run = alike.get((before["task"], before["backbone"], before["system"], before["lr"]))
-        difference = "" if run is None else _difference(*map(_without_seed, (before, settings_of(run))))
-        if difference:
+        changed = "" if run is None else changes(*map(_without_seed, (before, settings_of(run))))
+        if changed:
             raise UsageError(
-                f"{made} would be averaged with {run.name} and was made with other settings: {difference}. Take "
+                f"{made} would be averaged with {run.name} and was made with other settings: {changed}. Take "
                 "another folder with --out, or delete it"
             )
 
@@ -175,7 +193,8 @@ def _without_seed(settings: dict) -> dict:
     return {name: value for name, value in settings.items() if name not in ("name", "seed", "sources")} | {"env": env}
 
 
-def _difference(before: dict, now: dict) -> str:
+def changes(before: dict, now: dict) -> str:
+    """Which settings are others, in words; empty where none is."""
     flat_before, flat_now = ({**settings, **settings.get("env", {})} for settings in (before, now))
     names = [name for name in {**flat_before, **flat_now} if name != "env"]
     changed = [name for name in names if flat_before.get(name) != flat_now.get(name)]

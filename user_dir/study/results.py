@@ -15,7 +15,7 @@ from ..files import read_json, written_at_once
 from .catalogue import CURVES, KNOWN, METRICS, Known, evaluated_checkpoint
 from .engine import find_failure
 from .job import VERSIONS, score_of
-from .plan import Run, read_plans, settings_hash, settings_of
+from .plan import Run, preparation_record, read_plans, settings_hash, settings_of, shared_settings
 
 try:
     import pandas as pd
@@ -33,7 +33,9 @@ def collect(folder: Path) -> dict[str, pd.DataFrame]:
     Raises:
         UsageError: there is no study in the folder.
     """
-    planned = {name: run for plan in read_plans(folder) for name, run in plan.runs.items()}
+    plans = read_plans(folder)
+    planned = {name: run for plan in plans for name, run in plan.runs.items()}
+    prepared = {name: part.env for plan in plans for name, part in plan.preparations.items()}
     results = {path.parent.name: read_json(path) for path in sorted(folder.glob("runs/*/result.json"))}
     others = {name: _as_planned(result, planned) for name, result in results.items() if name not in planned}
     rows, points, timings = [], [], []
@@ -47,7 +49,10 @@ def collect(folder: Path) -> dict[str, pd.DataFrame]:
                 result, error = None, str(refusal)
         elif failure := find_failure(folder, planned, name):
             error = failure.said_of(name)
-        rows.append(_row(run, result or {}, score or (None, None), error))
+        if run.data not in prepared:
+            record = preparation_record(folder, run.data)
+            prepared[run.data] = read_json(record)["env"] if record.exists() else {}
+        rows.append(_row(run, prepared[run.data], result or {}, score or (None, None), error))
         if result:
             points += _points(name, result["curve"])
             timings.append({"run": name, **result["seconds"], **result["versions"]})
@@ -92,7 +97,9 @@ def _as_planned(result: dict, planned: dict[str, Run]) -> Run:
     return Run(**settings | shown | lists, scripts="")
 
 
-def _row(run: Run, found: dict, score: tuple[str | None, float | None], error: str) -> dict:
+def _row(
+    run: Run, prepare: dict[str, str], found: dict, score: tuple[str | None, float | None], error: str
+) -> dict:
     parameters = found.get("parameters", {})
     return {
         "run": run.name,
@@ -124,6 +131,7 @@ def _row(run: Run, found: dict, score: tuple[str | None, float | None], error: s
         "all_scores": json.dumps(found.get("scores", {}), sort_keys=True),
         "error": error,
         "command": _command(run),
+        "settings": json.dumps(shared_settings(run, prepare)),
     }
 
 

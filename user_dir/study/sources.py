@@ -1,17 +1,20 @@
 """What a report is made of: studies, and reports of studies whose folders are on another machine, or gone."""
 
-import re
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import pandas as pd
 
 from ..errors import UsageError
-from .plan import FOLDER, read_plans
+from .plan import FOLDER, changes, read_plans
 from .provenance import config_texts
 from .results import CURVE_COLUMNS, TABLES, TIMING_COLUMNS, collect
 
+# Columns that look like numbers where names do.
+TEXT = dict.fromkeys(("run", "task", "label", "example", "backbone", "system", "family", "settings", "command"), "str")
 STATUSES = ("finished", "failed", "missing")  # the best first
 
 
@@ -34,12 +37,13 @@ def read_source(folder: Path) -> Source:
     files = {name: folder / f"{name}.csv" for name in TABLES}
     if not all(path.is_file() for path in files.values()):
         raise UsageError(f"{folder} is neither a study, as sparse-adapter study makes one, nor a report of one")
-    # Nothing but an empty field is missing: a pruner or a task may well be called "none" or "nan".
-    tables = {name: pd.read_csv(path, keep_default_na=False, na_values=[""]) for name, path in files.items()}
-    expected = {"results": ["run", "status", "command"], "curves": CURVE_COLUMNS, "timings": TIMING_COLUMNS}
+    # Nothing but an empty field is missing, and names are text: a task may be called "nan", a backbone "007".
+    read = partial(pd.read_csv, keep_default_na=False, na_values=[""], dtype=TEXT)
+    tables = {name: read(path) for name, path in files.items()}
+    expected = {"results": [*TEXT, "status", "seed", "score"], "curves": CURVE_COLUMNS, "timings": TIMING_COLUMNS}
     for name, columns in expected.items():
         if missing := [column for column in columns if column not in tables[name]]:
-            raise UsageError(f"{files[name]} is not of a report: it has no column {', '.join(missing)}")
+            raise UsageError(f"{files[name]} is not of a report of this version: it has no column {', '.join(missing)}")
     tables["results"]["error"] = tables["results"]["error"].fillna("")
     return Source(tables, {path.name: path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.yaml"))})
 
@@ -70,22 +74,15 @@ def read_sources(folders: Sequence[Path]) -> Source:
 
 
 def _check_same_settings(results: pd.DataFrame, folders: Sequence[Path]) -> None:
-    """The command is all that a run is determined by, except for folders; seeds are averaged."""
-    results = results.assign(plain=results["command"].map(lambda command: re.sub(r"\bSEED=\S+ ", "", command)))
     for _, group in results.groupby(["task", "backbone", "system", "lr"], dropna=False, sort=False):
-        one, others = group.iloc[0], group[group["plain"] != group["plain"].iloc[0]]
-        if len(others):
-            other = others.iloc[0]
-            words, other_words = one["plain"].split(), other["plain"].split()
-            raise UsageError(
-                f"{one['run']} of {folders[one['source']]} and {other['run']} of {folders[other['source']]} would be "
-                f"averaged and were made with other settings: {_less(words, other_words)} in the first, "
-                f"{_less(other_words, words)} in the other"
-            )
-
-
-def _less(words: list[str], others: list[str]) -> str:
-    return " ".join(word for word in words if word not in others) or "no such thing"
+        rows = group.drop_duplicates("settings").to_dict("records")
+        one = rows[0]
+        for other in rows[1:]:
+            if changed := changes(json.loads(one["settings"]), json.loads(other["settings"])):
+                raise UsageError(
+                    f"{one['run']} of {folders[one['source']]} and {other['run']} of {folders[other['source']]} would "
+                    f"be averaged and were made with other settings: {changed}"
+                )
 
 
 def _all_configs(sources: Sequence[Source]) -> dict[str, str]:
