@@ -8,7 +8,7 @@ fail() {
     exit 1
 }
 
-for name in $PATHS; do
+for name in $PATHS VENV; do
     case "${!name:-/}" in
         /*) ;;
         *) printf -v "$name" '%s/%s' "$PWD" "${!name}" ;;
@@ -16,6 +16,7 @@ for name in $PATHS; do
 done
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
+[[ -z "${VENV:-}" || -d "$VENV/bin" ]] || fail "VENV $VENV: there is no environment"
 VENV="${VENV:-${VIRTUAL_ENV:-.venv}}"
 if [[ -x "$VENV/bin/python" ]]; then
     export PATH="$(cd "$VENV" && pwd)/bin:$PATH"
@@ -95,6 +96,7 @@ add_adapter_flags() {
 train_with_warmup() {
     local updates
     updates="$(python examples/count_updates.py "${arguments[@]}" "${@:2}")"
+    python examples/same_data.py --data "$DATA" --save-dir "$SAVE_DIR"
     echo "training $SAVE_DIR: $updates updates, learning rate $LR"
     exec fairseq-train "${arguments[@]}" --total-num-update "$updates" --warmup-updates "$((updates * $1 / 100))" "${@:2}"
 }

@@ -4,8 +4,6 @@ import os
 import re
 from pathlib import Path
 
-# What SentencePiece's byte fallback leaves in fairseq's detokenised lines: the bytes of a rare character.
-_BYTES = re.compile(r"(?:<0x[0-9A-F]{2}>)+")
 _GENERATED = re.compile(r"D-(\d+)\t[^\t]*\t(.*)", re.DOTALL)
 
 
@@ -27,7 +25,7 @@ def generated(log: Path, count: int) -> list[str]:
     # fairseq prints a P- line after each hypothesis, which byte-level BPE may have given line breaks.
     for block in re.findall(r"^D-\d+\t.*?(?=^P-\d+\t)", text, re.DOTALL | re.MULTILINE):
         index, hypothesis = _GENERATED.match(block).groups()
-        found.setdefault(int(index), " ".join(_BYTES.sub(_characters, hypothesis).split()))
+        found.setdefault(int(index), " ".join(hypothesis.split()))
     absent = [index for index in range(count) if index not in found]
     extra = sorted(index for index in found if index >= count)
     if absent or extra:
@@ -37,10 +35,6 @@ def generated(log: Path, count: int) -> list[str]:
             "generate again over the whole subset"
         )
     return [found[index] for index in range(count)]
-
-
-def _characters(match: re.Match) -> str:
-    return bytes.fromhex(re.sub(r"<0x|>", "", match[0])).decode("utf-8", errors="replace")
 
 
 def read_lines(path: Path) -> list[str]:

@@ -11,7 +11,9 @@ if [ ! -x "$VENV/bin/python" ]; then
     echo "making the environment $VENV"
     "$PYTHON" -m venv "$VENV"
 fi
-export PATH="$(cd "$VENV" && pwd)/bin:$PATH"
+# Exported, because the examples' scripts would take an active environment before .venv.
+export VENV="$(cd "$VENV" && pwd)"
+export PATH="$VENV/bin:$PATH"
 echo "installing into $VENV (the first time this downloads PyTorch)"
 pip_install() {
     python -m pip install --quiet --disable-pip-version-check ${CONSTRAINTS:+--constraint "$CONSTRAINTS"} --editable "$1"

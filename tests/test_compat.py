@@ -7,6 +7,7 @@ import pytest
 import torch
 from fairseq import utils
 from fairseq.data import ListDataset, TokenBlockDataset, data_utils
+from fairseq.data.encoders.sentencepiece_bpe import SentencepieceBPE
 from fairseq.data.iterators import BufferedIterator, EpochBatchIterator
 from fairseq.file_io import PathManager
 from fairseq.modules import layer_norm
@@ -99,3 +100,16 @@ def test_token_blocks_work_on_numpy_2():
     lines = [np.array([5, 6, 2]), np.array([7, 2])]
     blocks = TokenBlockDataset([torch.from_numpy(line) for line in lines], [3, 2], None, 1, 2, break_mode="eos")
     assert [block.tolist() for block in blocks] == [[5, 6, 2], [7, 2]]
+
+
+@pytest.mark.parametrize(
+    "pieces, text",
+    [
+        ("▁the ▁ <0x40> cat", "the @cat"),
+        ("▁ <0xE2> <0x82> <0xAC> ▁5", "€ 5"),
+        ("▁ <0xC2> <0xA3> <0xC2> <0xA3> 5", "££5"),
+        ("▁ <0xE2> ▁gol ti", "\ufffd golti"),
+    ],
+)
+def test_bytes_of_sentencepiece_become_their_characters(pieces, text):
+    assert SentencepieceBPE.decode(None, pieces) == text

@@ -5,6 +5,7 @@ import atexit
 import functools
 import importlib.util
 import queue
+import re
 import sys
 import threading
 import time
@@ -21,6 +22,7 @@ def apply() -> None:
     """Idempotent; runs when the plugin is imported."""
     from fairseq import checkpoint_utils, options
     from fairseq.data import data_utils, iterators
+    from fairseq.data.encoders import sentencepiece_bpe
     from fairseq.file_io import PathManager
     from fairseq.modules import layer_norm
 
@@ -64,6 +66,12 @@ def apply() -> None:
     if not hasattr(iterators.EpochBatchIterator._get_iterator_for_epoch, "__wrapped__"):
         own = iterators.EpochBatchIterator._get_iterator_for_epoch
         iterators.EpochBatchIterator._get_iterator_for_epoch = shuffles_as_asked(own)
+
+    # fairseq 0.12.3 (sentencepiece_bpe.py) joins pieces, and leaves those of SentencePiece's byte fallback as they are:
+    # a pound sign comes out as <0xC2><0xA3>.
+    if not hasattr(sentencepiece_bpe.SentencepieceBPE.decode, "__wrapped__"):
+        decode = sentencepiece_bpe.SentencepieceBPE.decode
+        sentencepiece_bpe.SentencepieceBPE.decode = joins_bytes(decode)
 
     # fairseq 0.12.3 reads batches ahead in daemon threads. Where training ends within an epoch, one may be in the midst
     # of C++ code when Python ends, which aborts the process: "terminate called without an active exception".
@@ -126,6 +134,19 @@ def shuffles_as_asked(get_iterator: Callable[..., object]) -> Callable[..., obje
         return get_iterator(self, epoch, shuffle, *args, **kwargs)
 
     return wrapper
+
+
+def joins_bytes(decode: Callable[..., str]) -> Callable[..., str]:
+    """Let what ``decode`` has left of a character's bytes become that character, of impossible ones U+FFFD."""
+
+    @functools.wraps(decode)
+    def wrapped(self: object, text: str) -> str:
+        return re.sub(r"(?:<0x[0-9A-F]{2}>)+", character, decode(self, text))
+
+    def character(found: re.Match) -> str:
+        return bytes.fromhex(re.sub(r"<0x|>", "", found[0])).decode("utf-8", errors="replace")
+
+    return wrapped
 
 
 def copy_at_once(copy: Callable[..., object]) -> Callable[..., object]:

@@ -18,7 +18,8 @@ def cut(line: str, codec: Codec, limit: int) -> str:
     """The beginning of ``line`` that has at most ``limit`` tokens, after another encoding, too."""
     line = " ".join(line.split())
     while len(tokens := codec.encode(line).split()) > limit:
-        line = codec.decode(" ".join(tokens[:limit])).strip()
+        # Of a character that the limit has cut through, byte fallback leaves U+FFFD.
+        line = codec.decode(" ".join(tokens[:limit])).rstrip("\ufffd").strip()
     return line
 
 

@@ -27,7 +27,7 @@ def data(tmp_path_factory) -> Path:
 def test_long_lines_are_cut_and_others_are_not(data):
     from sentencepiece import SentencePieceProcessor
 
-    lines = [LONG, "a short one", *(LONG[i:] for i in range(9))]
+    lines = [LONG, "a short one", *(LONG[i:] for i in range(9)), *("£€’–" * 20 + " " * i for i in range(2))]
     command = [sys.executable, EXAMPLE / "cut.py", "--data", data]
     done = subprocess.run(command, input="\n".join(lines) + "\n", capture_output=True, text=True)
     assert done.returncode == 0, done.stderr
@@ -46,11 +46,12 @@ def test_a_summary_a_line(data, tmp_path):
         ["bash", EXAMPLE / "interactive.sh"],
         cwd=tmp_path,
         env=environment,
-        input=f"{LONG}\nTwo dogs run through the snow.\n",
+        input=f"{LONG}\nTwo dogs run through the snow.\nThe club paid £250m – “too much”.\n",
         capture_output=True,
         text=True,
         timeout=300,
     )
     assert done.returncode == 0, done.stderr
     summaries = done.stdout.splitlines()
-    assert len(summaries) == 2 and "fox" in summaries[0] and "dogs" in summaries[1]  # the frozen backbone copies
+    assert len(summaries) == 3 and "club paid £250m – “too" in summaries[2]
+    assert "fox" in summaries[0] and "dogs" in summaries[1]  # the frozen backbone copies

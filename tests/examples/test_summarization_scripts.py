@@ -1,6 +1,7 @@
 """examples/summarization: what train.sh asks of fairseq, the count of updates, what evaluate.sh leaves behind."""
 
 import importlib.util
+import json
 import os
 import subprocess
 import sys
@@ -196,3 +197,32 @@ def test_updates_are_counted_as_the_trainer_makes_them(tmp_path, monkeypatch):
         count.updates([*command, "--arch", "absent"])
     with pytest.raises(SystemExit, match="^error: no training example is as short as"):
         count.updates([*command, "--max-epoch", "5", "--max-tokens", "1"])
+
+
+def test_a_run_goes_on_with_its_own_data_only(run, tmp_path):
+    prepared, save_dir = tmp_path / "data" / "news" / "prepare.json", tmp_path / "run"
+
+    def prepare(limit: int | None, folder: str = "/data/news") -> None:
+        record = {"settings": {"raw": folder, "limit_train": limit}, "splits": {"train": {"examples": limit or 900}}}
+        prepared.write_text(json.dumps(record))
+
+    for limit in (100, None):  # until there is a checkpoint, nothing is gone on with
+        prepare(limit)
+        assert run("train.sh", SAVE_DIR="run").returncode == 0
+    (save_dir / "checkpoint_last.pt").touch()
+    prepare(None, "/elsewhere/news")
+    assert run("train.sh", SAVE_DIR="run").returncode == 0
+    prepare(100)
+    (tmp_path / "call").unlink()
+    done = run("train.sh", SAVE_DIR="run")
+    assert done.returncode == 1 and not (tmp_path / "call").exists()
+    assert done.stderr == (
+        f"error: {save_dir} was trained on other data than data/news has now: settings.limit_train was None and is "
+        "100, splits.train.examples was 900 and is 100; give another SAVE_DIR, or delete this one to train anew\n"
+    ).replace("data/news", str(tmp_path / "data" / "news"))
+
+
+def test_the_environment_is_found_or_named(run, tmp_path):
+    assert run("train.sh", VENV="venv").returncode == 0
+    done = run("train.sh", VENV="no-such")
+    assert done.returncode == 1 and done.stderr == f"error: VENV {tmp_path}/no-such: there is no environment\n"

@@ -121,6 +121,14 @@ def test_a_relaunch_with_other_settings_says_so(project, sparse_run, tmp_path):
     assert "goes on where it stopped, though --lr was [0.003] and is [0.004]" in output
 
 
+def test_a_relaunch_of_full_fine_tuning_says_what_is_other(project, tmp_path):
+    full, other = ("--adapter", "none"), tmp_path / "other.pt"
+    assert "goes on" not in succeed(project.train(tmp_path / "run", *full))
+    shutil.copyfile(project.backbone, other)
+    output = succeed(project.train(tmp_path / "run", *full, "--finetune-from-model", str(other)))
+    assert f"goes on where it stopped, though --finetune-from-model was {project.backbone} and is {other}" in output
+
+
 def test_a_backbone_is_not_restored(project, tmp_path):
     line = error_line(project.train(tmp_path / "run", *SPARSE, "--restore-file", str(project.backbone)))
     assert "is a backbone" in line and "--finetune-from-model" in line

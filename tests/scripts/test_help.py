@@ -1,5 +1,6 @@
 """What scripts and READMEs say of their settings."""
 
+import os
 import subprocess
 from dataclasses import fields
 from pathlib import Path
@@ -24,3 +25,15 @@ def test_the_readme_names_every_flag_of_the_plugin():
     names = option_names() - RECORDED | {field.name for field in fields(PruneAtInitConfig)} - {"_name"}
     missing = [name for name in sorted(names) if f"`--{name.replace('_', '-')}" not in text]
     assert names and not missing
+
+
+def test_the_installed_environment_goes_before_an_active_one(tmp_path):
+    for name in (".venv", "active"):
+        (tmp_path / name / "bin").mkdir(parents=True)
+        (tmp_path / name / "bin" / "python").write_text("#!/bin/sh\n")  # installs nothing
+        (tmp_path / name / "bin" / "python").chmod(0o755)
+    line = f"source {ROOT}/scripts/install.sh; source {ROOT}/examples/common.sh; command -v python"
+    environment = os.environ | {"VIRTUAL_ENV": str(tmp_path / "active"), "PATHS": ""}
+    environment.pop("VENV", None)
+    done = subprocess.run(["bash", "-euc", line], cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0 and done.stdout.splitlines()[-1] == f"{tmp_path}/.venv/bin/python"

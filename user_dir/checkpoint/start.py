@@ -45,12 +45,18 @@ def read_state(path: str) -> dict:
     return state
 
 
+def is_relaunch(cfg: DictConfig, path: str) -> bool:
+    """Whether training goes on where ``path``, of :func:`checkpoint_to_load`, stopped; otherwise it starts anew."""
+    return path != cfg.finetune_from_model
+
+
 # What two trainings can hardly be the same with: a relaunch that says otherwise is told so.
 _TRAINING = {
     "optimization": ("lr", "update_freq", "clip_norm"),
     "dataset": ("max_tokens", "batch_size"),
     "common": ("seed",),
     "task": ("pruner", "prune_scope", "prune_seed", "prune_batches"),
+    "checkpoint": ("finetune_from_model",),
 }
 
 

@@ -21,7 +21,7 @@ from omegaconf import DictConfig
 from ..adapters.adapter_fusion import check_backbone
 from ..adapters.options import check_same_adapters, record
 from ..checkpoint.adapter_only import backbone_fingerprint, fingerprint_of
-from ..checkpoint.start import changed_settings, check_fits, checkpoint_to_load, read_state
+from ..checkpoint.start import changed_settings, check_fits, checkpoint_to_load, is_relaunch, read_state
 from ..checkpoint.upgrade import has_adapters
 from ..errors import UsageError, one_line_errors
 from ..files import write_json
@@ -159,7 +159,7 @@ class PruneAtInitMixin:
         elif isinstance(model, AdapterModelMixin):  # others are fairseq's own, which loads them
             resumed = self._load(model, cfg, path)
         file = Path(cfg.checkpoint.save_dir) / "sparsity.json"
-        if resumed and path != cfg.checkpoint.finetune_from_model and file.exists():
+        if resumed and is_relaunch(cfg.checkpoint, path) and file.exists():
             return
         report = {"pruner": None, "sparsity": 0.0, "seconds": 0.0}
         if resumed:
@@ -189,12 +189,12 @@ class PruneAtInitMixin:
             )
         # A backbone may have a row for <mask> that the data's dictionary has not, so the file does not say it.
         record(cfg.model, backbone_vocabulary=f"{len(self.source_dictionary)} {len(self.target_dictionary)}")
+        if state.get("cfg") and is_relaunch(cfg.checkpoint, path):
+            if changes := changed_settings(state["cfg"], cfg):
+                logger.warning("%s goes on where it stopped, though %s", path, ", ".join(changes))
         if resumed and state.get("cfg"):
             trained_with = state["cfg"].model
             check_same_adapters(cfg.model, trained_with, path)
-            changes = changed_settings(state["cfg"], cfg) if path != cfg.checkpoint.finetune_from_model else []
-            if changes:
-                logger.warning("%s goes on where it stopped, though %s", path, ", ".join(changes))
             backbone, fingerprint = (getattr(trained_with, key, "") for key in ("backbone", "backbone_fingerprint"))
             backbone = cfg.model.backbone or _backbone_now(cfg.checkpoint.finetune_from_model, path, backbone)
             backbone = os.path.abspath(backbone) if backbone else ""

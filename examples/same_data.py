@@ -1,0 +1,48 @@
+#!/usr/bin/env python3
+"""Refuse to go on with a run on other data than it was begun with, or on data that were prepared again otherwise.
+
+    python same_data.py --data data-bin/xsum --save-dir RUN
+
+Of a run that begins, keeps ``prepare.json`` of the data in RUN. Where things lie does not count.
+"""
+
+import argparse
+import json
+from pathlib import Path
+
+from hypotheses import write
+
+SHOWN = 3
+
+
+def differences(before: object, now: object, name: str = "") -> list[str]:
+    """``settings.limit_train was 100 and is None`` for all that differs, but for paths."""
+    if isinstance(before, dict) and isinstance(now, dict):
+        keys = dict.fromkeys([*before, *now])
+        return [line for key in keys for line in differences(before.get(key), now.get(key), f"{name}.{key}".strip("."))]
+    paths = all(isinstance(value, str) and "/" in value for value in (before, now))
+    return [] if before == now or paths else [f"{name} was {before} and is {now}"]
+
+
+def main(argv: list[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--data", type=Path, required=True, help="folder written by prepare.sh")
+    parser.add_argument("--save-dir", type=Path, required=True, help="folder of the run")
+    args = parser.parse_args(argv)
+    source, record = args.data / "prepare.json", args.save_dir / "prepare.json"
+    if not source.is_file():  # fairseq-preprocess leaves none
+        return
+    now = json.loads(source.read_text(encoding="utf-8"))
+    if not (args.save_dir / "checkpoint_last.pt").exists():
+        write(record, json.dumps(now, indent=1) + "\n")
+    elif record.is_file() and (found := differences(json.loads(record.read_text(encoding="utf-8")), now)):
+        more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+        parser.exit(
+            1,
+            f"error: {args.save_dir} was trained on other data than {args.data} has now: {', '.join(found[:SHOWN])}"
+            f"{more}; give another SAVE_DIR, or delete this one to train anew\n",
+        )
+
+
+if __name__ == "__main__":
+    main()
