@@ -20,6 +20,7 @@ runs=()
 one() { # name seed, and settings in the environment
     export SAVE_DIR="$OUT/$1-seed$2" SEED="$2"
     runs+=("$SAVE_DIR")
+    same_settings "$SAVE_DIR" DATA BACKBONE $TRAINED_WITH
     if [[ -f "$SAVE_DIR/scores.json" ]]; then return; fi
     echo "=== $SAVE_DIR"
     mkdir -p "$SAVE_DIR"

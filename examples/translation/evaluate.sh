@@ -38,4 +38,5 @@ text_flags
 generate "${task_flags[@]}" "${text_flags[@]}" --required-batch-size-multiple 1 \
     --beam "${BEAM:-5}" --lenpen "${LENPEN:-1}" --max-tokens "${MAX_TOKENS:-4096}" "${options[@]}" "$@"
 
-python examples/translation/score.py --references "$DATA/$SUBSET.$TGT" --log "$log" --save-dir "$SAVE_DIR" --subset "$SUBSET"
+python examples/translation/score.py --references "$DATA/$SUBSET.$TGT" --language "$TGT" --log "$log" \
+    --save-dir "$SAVE_DIR" --subset "$SUBSET"

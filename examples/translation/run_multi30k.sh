@@ -96,9 +96,13 @@ fi
 for system in "${systems[@]}"; do
     run="$WORK/runs/$system-seed$SEED"
     runs+=("$run")
+    mapfile -t chosen < <(settings_of "$system")
+    read -ra flags <<<"$(flags_of "$system")"
+    (
+        export "${chosen[@]}" MAX_EPOCH="${EPOCHS:-4}" FLAGS="${flags[*]} $*"
+        same_settings "$run" PRETRAIN_EPOCHS VOCAB MAX_LENGTH DIM LAYERS $TRAINED_WITH
+    )
     if [[ ! -f "$run/done" ]]; then
-        mapfile -t chosen < <(settings_of "$system")
-        read -ra flags <<<"$(flags_of "$system")"
         env "${chosen[@]}" DATA="$WORK/software" SAVE_DIR="$run" MAX_EPOCH="${EPOCHS:-4}" \
             bash "$here/train.sh" ${flags[@]+"${flags[@]}"} "$@"
         touch "$run/done"

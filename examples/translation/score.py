@@ -20,10 +20,22 @@ sys.path.append(str(Path(__file__).parents[1]))  # examples, for hypotheses
 from hypotheses import ScoreError, generated, read_lines, write  # noqa: E402
 
 
-def score(hypotheses: list[str], references: list[str]) -> dict:
-    """BLEU and chrF with sacrebleu's defaults, their signatures, and the number of sentences ``n``."""
+def score(hypotheses: list[str], references: list[str], language: str = "") -> dict:
+    """BLEU and chrF with sacrebleu's defaults, their signatures, and the number of sentences ``n``.
+
+    Args:
+        language: of the references, ``de`` or an mBART's ``de_DE``. Chinese, Japanese and Korean have tokenizers of
+            their own; the default one would take a sentence for a word.
+
+    Raises:
+        ScoreError: the language's tokenizer is not installed.
+    """
     scores: dict = {}
-    for name, metric in (("bleu", BLEU()), ("chrf", CHRF())):
+    try:
+        bleu = BLEU(trg_lang=language.partition("_")[0])
+    except (ImportError, RuntimeError) as error:
+        raise ScoreError(f"BLEU of {language}: {error}") from error
+    for name, metric in (("bleu", bleu), ("chrf", CHRF())):
         scores[name] = round(metric.corpus_score(hypotheses, [references]).score, 4)
         scores[f"{name}_signature"] = str(metric.get_signature())
     return scores | {"n": len(references)}
@@ -34,12 +46,13 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--references", type=Path, required=True, help="raw text of prepare.sh, one sentence a line")
     parser.add_argument("--log", type=Path, required=True, help="output of fairseq-generate")
     parser.add_argument("--save-dir", type=Path, required=True, help="folder for hypotheses.txt and scores.json")
+    parser.add_argument("--language", default="", help="of the references, for BLEU's tokenizer")
     parser.add_argument("--subset", default="test", help="test or valid (default: test)")
     args = parser.parse_args(argv)
     try:
         references = read_lines(args.references)
         hypotheses = generated(args.log, len(references))
-        scores = score(hypotheses, references)
+        scores = score(hypotheses, references, args.language)
         suffix = "" if args.subset == "test" else f"-{args.subset}"
         write(args.save_dir / f"hypotheses{suffix}.txt", "".join(line + "\n" for line in hypotheses))
         write(args.save_dir / f"scores{suffix}.json", json.dumps(scores, indent=1) + "\n")

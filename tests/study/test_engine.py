@@ -48,6 +48,15 @@ def test_a_study_runs_and_is_not_repeated(tmp_path, capfd):
     assert "6 of them finished" in capfd.readouterr().out
 
 
+def test_spaces_and_the_like_in_names_and_folders(tmp_path):
+    backbone, out = pretended(tmp_path / "here").with_name("Mini LM's $x"), tmp_path / "my {x} study"
+    backbone.mkdir()
+    (backbone / "model.pt").touch()
+    study(tmp_path / "here" / "tiny.yaml", out, f"backbone={backbone}", "seeds=[1]")
+    names = {"full", "houlsby-dense", "houlsby-snip0.4"}
+    assert finished(out) == {f"one-Mini LM's $x-{name}-seed1" for name in names}
+
+
 def everything_in(folder: Path) -> dict[Path, tuple[int, bytes]]:
     return {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in folder.rglob("*") if path.is_file()}
 

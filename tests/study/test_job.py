@@ -8,6 +8,7 @@ import pytest
 from sparse_adapter.errors import UsageError
 from sparse_adapter.files import write_json
 from sparse_adapter.study import job
+from sparse_adapter.study.catalogue import SETTINGS
 from sparse_adapter.study.config import read_config
 from sparse_adapter.study.grid import make_plan
 from sparse_adapter.study.job import score_of
@@ -212,7 +213,7 @@ def test_no_setting_of_the_scripts_comes_from_the_user_s_shell():
     found = {name for path in scripts for name in re.findall(r"\$\{([A-Z][A-Z0-9_]*):?[-=?]", path.read_text())}
     machine = {"VENV", "VIRTUAL_ENV", "WORKERS", "WORLD_SIZE", "PYTHONWARNINGS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT"}
     machine |= {"MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"}
-    assert found - machine <= set(job._OURS) and machine <= found
+    assert found - machine <= set(SETTINGS) and machine <= found
 
 
 def test_the_environment_is_the_plan_s(study, monkeypatch, tmp_path):

@@ -77,3 +77,19 @@ def _only(folder: Path, pattern: str) -> Path:
     if len(found) != 1:
         raise UsageError(f"data {folder} has {len(found)} files {pattern}, and one is needed")
     return found[0]
+
+
+# Settings of the examples' scripts: those that a study decides itself, those that prepare.sh reads, and the rest.
+DECIDED = """
+    DATA SAVE_DIR CHECKPOINT BACKBONE BACKBONE_DIR ADAPTER PRUNER SPARSITY LARGE_SPARSE SEED SUBSET INPUT OUTPUT
+""".split()
+PREPARED = """
+    RAW GLUE_DIR SQUAD_TRAIN SQUAD_DEV SEPARATE VOCAB MAX_LENGTH MAX_SOURCE MAX_TARGET MAX_QUESTION DOC_STRIDE
+    LIMIT_TRAIN LIMIT_VALID LIMIT_TEST LIMIT_DEV
+""".split()
+SHARED = ("TASK", "BPE", "TOKENIZER", "SRC", "TGT", "LANGS")  # that preparation and training have to agree on
+TRAINED = """
+    ARCH BOTTLENECK LORA_RANK PREFIX_LENGTH PRUNE_BATCHES LR DROPOUT MAX_EPOCH MAX_UPDATE MAX_TOKENS BATCH_SIZE
+    UPDATE_FREQ MAX_POSITIONS WHOLE KEEP_EPOCHS AVERAGE BEAM LENPEN MAX_LEN_B MIN_LEN NO_REPEAT_NGRAM MAX_ANSWER N_BEST
+""".split()
+SETTINGS = (*DECIDED, *PREPARED, *SHARED, *TRAINED)

@@ -12,7 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 from ..adapters import ADAPTERS
 from ..errors import UsageError
 from ..pruning import PRUNERS
-from .catalogue import CURVES, KNOWN, METRICS, data_settings
+from .catalogue import CURVES, DECIDED, KNOWN, METRICS, PREPARED, SCORED, SETTINGS, TRAINED, data_settings
 
 KEYS = (
     *("data", "backbone", "backbones", "tasks", "seeds", "grid", "env", "prepare", "flags"),
@@ -108,7 +108,12 @@ def _study(name: str, raw: dict) -> Study:
     entries = named if isinstance(named, dict) else dict.fromkeys(named if isinstance(named, list) else [named])
     examples = _examples_folder(raw.get("examples"))
     blocks = raw["grid"] if isinstance(raw["grid"], list) else [raw["grid"]]
+    for task in entries:
+        _check_name(str(task), "tasks")
     tasks = tuple(_task(str(task), entry or {}, raw, examples) for task, entry in entries.items())
+    blocks = tuple(_block(block) for block in blocks)
+    for task in tasks:
+        _check_settings(task, blocks, examples)
     labels = [task.label for task in tasks]
     if twice := {label for label in labels if labels.count(label) > 1}:
         raise UsageError(f"two tasks have the label {twice.pop()!r}: in tables they would be one")
@@ -116,7 +121,7 @@ def _study(name: str, raw: dict) -> Study:
         name=name,
         tasks=tasks,
         seeds=tuple(dict.fromkeys(seeds)),
-        grid=tuple(_block(block) for block in blocks),
+        grid=blocks,
         keep_checkpoints=_switch(raw, "keep_checkpoints"),
         resume=_switch(raw, "resume"),
         config=raw,
@@ -155,13 +160,32 @@ def _task(name: str, entry: dict, raw: dict, examples: Path) -> Task:
     )
 
 
+def _check_settings(task: Task, blocks: Iterable[dict], examples: Path) -> None:
+    """Refuse settings that would do nothing: other scripts' than they are given to, and misspelt ones."""
+    known = task.scripts.parent == examples and task.scripts.name in SCORED
+    others = [backbone.env for backbone in task.backbones] + [block["env"] for block in blocks]
+    for where, settings, elsewhere in (
+        ("prepare", task.prepare, TRAINED),
+        *(("env", env, PREPARED) for env in (task.env, *others)),
+    ):
+        for name in settings:
+            if name in DECIDED:
+                raise UsageError(f"{where}: {name} is not for a config to set: the study does, by its own keys")
+            if known and name in elsewhere:
+                other = "env" if where == "prepare" else "prepare"
+                raise UsageError(f"{where}: {name} does nothing there: it is a setting of {other}")
+            near = difflib.get_close_matches(name, SETTINGS, n=1, cutoff=0.8)
+            if known and name not in SETTINGS and near:
+                raise UsageError(f"{where}: unknown setting {name} (did you mean {near[0]}?)")
+
+
 def _backbones(entry: dict, where: str) -> tuple[Backbone, ...]:
     if ("backbone" in entry) == ("backbones" in entry):
         raise UsageError(f"{where}: give a backbone, or backbones by their names, and not both")
     if "backbone" in entry:
         folder = entry["backbone"]
         folder = folder if isinstance(folder, dict) else {"folder": folder}
-        named = {Path(str(folder.get("folder"))).name: folder}
+        named = {Path(str(folder.get("folder"))).absolute().name: folder}
     else:
         named = entry["backbones"]
     if not isinstance(named, dict) or not named:
@@ -169,6 +193,7 @@ def _backbones(entry: dict, where: str) -> tuple[Backbone, ...]:
     found = []
     for name, value in named.items():
         value = value if isinstance(value, dict) else {"folder": value}
+        _check_name(str(name), "backbones")
         _check_keys(value, BACKBONE_KEYS, f"backbones.{name}")
         folder = Path(str(value.get("folder"))).absolute()
         if not (folder / "model.pt").is_file():
@@ -231,6 +256,11 @@ def _examples_folder(given: object) -> Path:
         return Path(str(given)).absolute()
     beside = Path(__file__).resolve().parents[2] / "examples"
     return beside if beside.is_dir() else Path("examples").absolute()
+
+
+def _check_name(name: str, where: str) -> None:
+    if set(name) & set("/{}") or name in ("", ".", ".."):  # Snakemake would take braces for its own
+        raise UsageError(f"{where}: {name!r} cannot be a name, which runs are found by: choose one without / and {{}}")
 
 
 def _check_keys(entry: object, keys: tuple[str, ...], where: str) -> None:

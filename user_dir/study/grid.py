@@ -4,13 +4,13 @@ import dataclasses
 import itertools
 
 from ..errors import UsageError
+from .catalogue import SHARED
 from .config import AXES, Backbone, Study, Task
 from .plan import FUSION, Plan, Preparation, Run
 
 FUSED = "pfeiffer"
 # The setting that is a family's size, the grid's ``bottleneck``.
 SIZES = {"lora": "LORA_RANK", "prefix": "PREFIX_LENGTH"}
-SHARED = ("TASK", "BPE", "TOKENIZER", "SRC", "TGT", "LANGS")  # settings that preparation and training have to agree on
 
 
 def make_plan(study: Study) -> Plan:

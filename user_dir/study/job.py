@@ -19,7 +19,7 @@ from pathlib import Path
 
 from ..errors import UsageError, one_line_errors
 from ..files import read_json, write_json
-from .catalogue import DESCENDING, evaluated_checkpoint
+from .catalogue import DESCENDING, SETTINGS, evaluated_checkpoint
 from .curves import learning_curve
 from .locks import locked, one_gpu
 from .plan import (
@@ -36,15 +36,6 @@ from .plan import (
     settings_of,
 )
 from .processes import end_with_parent, run_logged
-
-# Settings of the examples' scripts that a study decides alone, whatever the user's shell has exported.
-_OURS = """
-    TASK DATA RAW GLUE_DIR SQUAD_TRAIN SQUAD_DEV SRC TGT LANGS SEPARATE BPE TOKENIZER VOCAB MAX_LENGTH MAX_SOURCE
-    MAX_TARGET MAX_QUESTION DOC_STRIDE LIMIT_TRAIN LIMIT_VALID LIMIT_TEST LIMIT_DEV SAVE_DIR CHECKPOINT BACKBONE
-    BACKBONE_DIR ARCH ADAPTER PRUNER SPARSITY LARGE_SPARSE BOTTLENECK LORA_RANK PREFIX_LENGTH PRUNE_BATCHES SEED LR
-    DROPOUT MAX_EPOCH MAX_UPDATE MAX_TOKENS BATCH_SIZE UPDATE_FREQ MAX_POSITIONS WHOLE KEEP_EPOCHS AVERAGE SUBSET
-    BEAM LENPEN MAX_LEN_B MIN_LEN NO_REPEAT_NGRAM MAX_ANSWER N_BEST INPUT OUTPUT
-""".split()
 
 
 class JobFailed(Exception):
@@ -250,7 +241,8 @@ VERSIONS = {"torch": "torch", "fairseq": "ve-fairseq", "plugin": "sparse-adapter
 
 
 def _environment(settings: dict[str, str]) -> dict[str, str]:
-    env = {name: value for name, value in os.environ.items() if name not in _OURS}
+    # A study decides alone, whatever the user's shell has exported.
+    env = {name: value for name, value in os.environ.items() if name not in SETTINGS}
     # The scripts take the environment that the study runs in.
     return env | {"VENV": sys.prefix, "OMP_NUM_THREADS": env.get("OMP_NUM_THREADS", "1")} | settings
 
