@@ -53,15 +53,26 @@ def test_beside_the_ffn_with_its_factor(build_bart, normalize_before, arguments,
 
 
 def test_in_decoder_layers_too(build_bart):
-    """fc2 is called with the FFN's hidden state and adds what the adapter makes of fc1's input."""
+    """What the residual connection adds to the FFN's output is what the adapter makes of fc1's input."""
     model = randomize(build_bart(adapter="parallel"))
-    x = torch.randn(7, 3, DIM)
+    x, residual = torch.randn(2, 7, 3, DIM)
     for layer in model.decoder.layers:
         p = dict(getattr(layer, ADAPTER)["parallel"].ffn.named_parameters())
         hidden = torch.relu(x @ p["down.weight.values"].T + p["down.bias"])
-        expected = layer.fc1(x) @ layer.fc2.weight.T + layer.fc2.bias
+        expected = residual + layer.fc1(x) @ layer.fc2.weight.T + layer.fc2.bias
         expected = expected + 4 * (hidden @ p["up.weight.values"].T + p["up.bias"])
-        torch.testing.assert_close(layer.fc2(layer.fc1(x)), expected, rtol=1e-5, atol=1e-5)
+        found = layer.residual_connection(layer.fc2(layer.fc1(x)), residual)
+        torch.testing.assert_close(found, expected, rtol=1e-5, atol=1e-5)
+
+
+def test_the_dropout_of_the_ffn_does_not_reach_it(build_bart):
+    model = randomize(build_bart(adapter="parallel", encoder_normalize_before=True, encoder_layerdrop=0))
+    layer = model.encoder.layers[0]
+    layer.dropout_module.forward = torch.zeros_like  # all of the attention's and the FFN's outputs
+    x = torch.randn(7, 3, DIM)
+    change = layer(x, None) - x
+    assert torch.equal(layer(x, None), x + getattr(layer, ADAPTER)["parallel"].ffn(layer.final_layer_norm(x)))
+    assert change.abs().max() > 0.1
 
 
 @ORDERS

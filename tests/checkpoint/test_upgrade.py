@@ -14,6 +14,17 @@ def test_only_fused_copies_are_dropped():
     assert list(state) == kept
 
 
+def test_fused_copies_of_a_backbone_that_adapters_refer_to_are_dropped(build_bart, monkeypatch, tmp_path):
+    stock = build_bart("bart_base").state_dict()
+    copies = {f"encoder.layers.0.fc1_{name}": stock[f"encoder.layers.0.fc1.{name}"] for name in ("weight", "bias")}
+    monkeypatch.setattr("sparse_adapter.checkpoint.adapter_only.read_state", lambda path: {"model": stock | copies})
+    (tmp_path / "backbone.pt").touch()
+    model = build_bart(backbone=str(tmp_path / "backbone.pt"))
+    adapters = {key: value for key, value in model.state_dict().items() if is_adapter_key(key)}
+    model.load_state_dict(adapters, strict=True, model_cfg=model.adapter_args)
+    assert model.backbone_is_loaded
+
+
 def test_versions_are_filled_in_where_there_is_a_final_layer_norm(build_bart):
     model = build_bart(encoder_normalize_before=True)
     state = {key: value for key, value in model.state_dict().items() if not key.endswith(".version")}

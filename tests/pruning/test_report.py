@@ -104,7 +104,7 @@ def test_adapters_that_lost_every_unit_are_named(model):
     prune_rows_and_columns(model, dead_down=2, dead_up=8)
     report = sparsity_report(model)
     assert report["dead_adapters"] == [FFN]
-    assert f"WARNING: 1 adapters lost every unit and pass nothing on (first: {FFN})" in format_report(report)
+    assert f"WARNING: 1 adapters have no unit left (first: {FFN})" in format_report(report)
 
 
 def test_the_report_is_plain_json_and_the_log_has_its_figures(pruned_model):

@@ -63,3 +63,14 @@ def test_mistakes_end_in_one_line(data, langs, message):
     with pytest.raises(SystemExit) as error:
         setup(data, langs)
     assert str(error.value).startswith("error: ") and message in str(error.value)
+
+
+def test_bleu_does_not_count_the_language(data, monkeypatch):
+    task = setup(data)
+    task.tokenizer = None
+    line, language = task.target_dictionary.encode_line("one two", append_eos=True), task.tgt_dict.index("[de]")
+    tokens = torch.cat([line, torch.tensor([language])]).long()
+    monkeypatch.setattr(task, "inference_step", lambda *args, **kwargs: [[{"tokens": tokens}]])
+    bleu = task._inference_with_bleu(None, {"target": tokens.unsqueeze(0)}, None)
+    assert bleu.sys_len == bleu.ref_len == 2
+    assert task.tgt_dict.string(tokens) == "one two [de]"

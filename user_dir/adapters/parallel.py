@@ -8,6 +8,7 @@ from ..errors import UsageError
 from .bottleneck import Bottleneck, BottleneckOptions
 from .options import option
 from .registry import Adapter, register_adapter
+from .sites import AtResidual
 
 
 @dataclasses.dataclass(frozen=True)
@@ -20,27 +21,27 @@ class ParallelOptions(BottleneckOptions):
             raise UsageError("--parallel-scale 0 switches the adapters off")
 
 
-class ParallelBottleneck(Bottleneck):
+class ParallelBottleneck(AtResidual, Bottleneck):
     """``FFN(x) + s · up(f(down(x)))`` of the FFN's input ``x``.
 
-    In pre-LN layers, ``x`` is what ``fc1`` reads, after the LayerNorm, as in the authors' code
-    (jxhe/unify-parameter-efficient-tuning, mBART). AdapterHub takes it before the LayerNorm there.
+    In pre-LN layers, ``x`` is what ``fc1`` reads, after the LayerNorm, and the FFN's dropout does not reach the
+    adapter, both as in the authors' code (jxhe/unify-parameter-efficient-tuning, mBART). AdapterHub takes ``x`` before
+    the LayerNorm there.
     """
 
     def __init__(self, dim: int, options: ParallelOptions):
         super().__init__(dim, options, init="zero-up", scale=options.parallel_scale)
         self.kept: Tensor | None = None
 
-    def attach(self, layer: nn.Module, site: str) -> None:
+    def bind(self, layer: nn.Module, site: str) -> None:
         layer.fc1.register_forward_pre_hook(self._keep)
-        layer.fc2.register_forward_hook(self._add)
 
     def _keep(self, module: nn.Module, args: tuple[Tensor]) -> None:
         self.kept = args[0]
 
-    def _add(self, module: nn.Module, args: tuple, output: Tensor) -> Tensor:
-        x, self.kept = self.kept, None
-        return output + self(x)
+    def change(self, x: Tensor, residual: Tensor) -> Tensor:
+        read, self.kept = self.kept, None
+        return self(read)
 
 
 @register_adapter("parallel")

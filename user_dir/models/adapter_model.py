@@ -72,8 +72,8 @@ class AdapterModelMixin:
 
     def upgrade_state_dict_named(self, state_dict: dict, name: str) -> None:
         with one_line_errors():
-            drop_fused_copies(state_dict)
             refilled = fill_in_backbone(self, state_dict)
+            drop_fused_copies(state_dict)
             self.complete_state_dict(state_dict)
             fill_in_versions(self, state_dict)
             fill_in_adapters(self, state_dict)

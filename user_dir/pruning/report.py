@@ -36,7 +36,7 @@ def sparsity_report(model: nn.Module, large_sparse: int = 1) -> dict:
         ``matrices`` lists every trained sparse weight; ``layers``, ``sites``, ``families`` and
         ``matrix_total`` sum them up; ``trained`` counts matrices, biases, layer norms and everything else
         (heads; the whole model in full fine-tuning) apart. A unit is dead if a matrix has no weight of it
-        left; ``dead_adapters`` names the adapters that lost every unit and pass nothing on.
+        left; ``dead_adapters`` names the adapters that lost every unit.
         ``mask_sha256`` is the same where, and only where, the same weights are left.
     """
     rows = []
@@ -108,7 +108,7 @@ def format_report(report: dict) -> str:
         lines.append(f"  {site}: {row['kept']:,} of {row['total']:,} (density {row['density']:.4f})")
     if report["dead_adapters"]:
         lines.append(
-            f"WARNING: {len(report['dead_adapters'])} adapters lost every unit and pass nothing on "
+            f"WARNING: {len(report['dead_adapters'])} adapters have no unit left "
             f"(first: {report['dead_adapters'][0]}); use a lower sparsity or --prune-scope matrix"
         )
     return "\n".join(lines)

@@ -110,6 +110,12 @@ class PruneAtInitMixin:
 
     def build_model(self, cfg: DictConfig, from_checkpoint: bool = False) -> BaseFairseqModel:
         model = super().build_model(cfg, from_checkpoint)
+        # For --eval-bleu, fairseq 0.12.3 has just made a generator with this model, which tells BART's cross-attention
+        # for good that its batches are beams: in training, every sentence of a beam's size would attend to the first
+        # one's source, or the shapes would not fit. Without it, that generator is as right, and slower.
+        if hasattr(model, "set_beam_size"):
+            model.set_beam_size(1)
+            vars(model.encoder).pop("reorder_encoder_out", None)
         self._model = None if from_checkpoint else model
         return model
 

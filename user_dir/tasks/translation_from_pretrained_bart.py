@@ -7,6 +7,7 @@ symbol. The files of dictionaries have neither these symbols nor ``<mask>``: the
 """
 
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Optional
 
 import torch
@@ -64,6 +65,15 @@ class SparseAdapterTranslationFromPretrainedBARTTask(PruneAtInitMixin, Translati
     def args(self) -> DictConfig:
         """The name by which the stock task asks for its configuration."""
         return self.cfg
+
+    def _inference_with_bleu(self, generator, sample: dict, model):
+        """As the stock task, which counts the language's symbol, at the end of every line, as a word that is right."""
+        own, symbol = self.tgt_dict.string, self.tgt_dict.index(f"[{self.cfg.target_lang}]")
+        self.tgt_dict.string = partial(own, extra_symbols_to_ignore={symbol})
+        try:
+            return super()._inference_with_bleu(generator, sample, model)
+        finally:
+            del self.tgt_dict.string
 
     def build_dataset_for_inference(
         self, src_tokens: list[Tensor], src_lengths: list[int], constraints: Tensor | None = None
