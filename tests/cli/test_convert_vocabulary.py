@@ -82,7 +82,7 @@ def test_languages_of_mbart(make_folder, tmp_path, capsys):
 
 
 @pytest.mark.parametrize("listed", [True, False], ids=["files name the languages", "known by their number"])
-def test_languages_of_mbart50(listed, hf, pieces, make_folder, tmp_path):
+def test_languages_of_mbart50(listed, hf, pieces, make_folder, tmp_path, capsys):
     tokenizer = hf.MBart50Tokenizer(str(pieces))
     folder, out = make_folder("mbart", "MBartModel", tokenizer=False, rows=len(tokenizer)), tmp_path / "ours"
     tokenizer.save_pretrained(folder.path)
@@ -90,6 +90,7 @@ def test_languages_of_mbart50(listed, hf, pieces, make_folder, tmp_path):
         for name in ("tokenizer_config.json", "special_tokens_map.json", "added_tokens.json"):
             (folder.path / name).unlink(missing_ok=True)
     convert(folder.path, out)
+    assert "the language before each sentence" in capsys.readouterr().out
     dictionary = Dictionary.load(str(out / "dict.txt"))
     ids = tokenizer.convert_tokens_to_ids(list(LANGUAGES))
     assert [dictionary.index(f"[{language}]") for language in LANGUAGES] == ids

@@ -125,7 +125,11 @@ def test_adapters_trained_in_half_precision_know_their_backbone(project, tmp_pat
     assert not torch.equal(rounded["encoder.layers.0.fc1.weight"], exact["encoder.layers.0.fc1.weight"])
     succeed(cli("extract", checkpoint, file))
     assert len(hypotheses(project.generate(file, *ALL))) == 20
-    for trained in (checkpoint, file):
+    # A run in full precision that starts from them leaves the rounded weights as they are.
+    start = ["--finetune-from-model", str(checkpoint), "--max-update", "1"]
+    succeed(project.train(tmp_path / "next", *SPARSE, *start))
+    succeed(cli("extract", tmp_path / "next" / "checkpoint_last.pt", tmp_path / "again.safetensors"))
+    for trained in (checkpoint, file, tmp_path / "again.safetensors"):
         assert "the backbone fits" in succeed(cli("check", trained, "--backbone", project.backbone))
 
 

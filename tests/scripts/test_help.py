@@ -10,7 +10,8 @@ from sparse_adapter.adapters.options import option_names
 from sparse_adapter.tasks.prune_at_init import PruneAtInitConfig
 
 ROOT = Path(__file__).parents[2]
-RECORDED = {"backbone_fingerprint", "backbone_vocabulary", "fusion_sources"}  # in checkpoints, no flags
+# In checkpoints, no flags.
+RECORDED = {"backbone_fingerprint", "backbone_vocabulary", "backbone_rounded", "fusion_sources"}
 
 
 @pytest.mark.parametrize("script", ["scripts/quickstart.sh", "scripts/test.sh", "examples/pretraining/pretrain.sh"])

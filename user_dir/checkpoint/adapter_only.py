@@ -48,10 +48,15 @@ def fingerprint_of(model: nn.Module, state: dict) -> str:
     """
     recorded = getattr(state["cfg"].model, "backbone_fingerprint", "")
     is_whole = any(is_backbone_key(model, key) for key in state["model"])
-    return backbone_fingerprint(model, state["model"]) if is_whole and not (recorded and _rounded(state)) else recorded
+    if not is_whole or (recorded and is_rounded(state)):
+        return recorded
+    return backbone_fingerprint(model, state["model"])
 
 
-def _rounded(state: dict) -> bool:
+def is_rounded(state: dict) -> bool:
+    """Whether a whole checkpoint's backbone has been through half precision, in its training or before."""
+    if getattr(state["cfg"].model, "backbone_rounded", "") == "yes":
+        return True
     common = state["cfg"].get("common") or {}
     return any(common.get(name) for name in ("fp16", "memory_efficient_fp16", "bf16", "memory_efficient_bf16"))
 

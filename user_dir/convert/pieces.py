@@ -51,6 +51,11 @@ def read_mbart_pieces(folder: Path, rows: int) -> Vocabulary | None:
         f"row {symbols.index(f'[{language}]'):,} is [{language}]" for language in (languages[:1] + languages[-1:])
     ]
     remarks += [f"row {symbols.index(MASK):,} is {MASK}"] if MASK in symbols else []
+    if len(languages) == len(LANGUAGES):
+        remarks.append(
+            "these are mBART-50's languages: it was trained with the language before each sentence, and the plugin's "
+            "task, made for mBART-25, puts it after, so that translations are bad until much has been trained"
+        )
     args = {"langs": ",".join(languages)} if languages else {}
     return Vocabulary(symbols, {FILE: folder / FILE}, BPE, ", ".join(remarks), args=args)
 

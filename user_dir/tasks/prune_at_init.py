@@ -20,7 +20,7 @@ from omegaconf import DictConfig
 
 from ..adapters.adapter_fusion import check_backbone
 from ..adapters.options import check_same_adapters, record
-from ..checkpoint.adapter_only import backbone_fingerprint, fingerprint_of
+from ..checkpoint.adapter_only import backbone_fingerprint, fingerprint_of, is_rounded
 from ..checkpoint.start import changed_settings, check_fits, checkpoint_to_load, is_relaunch, read_state
 from ..checkpoint.upgrade import has_adapters
 from ..errors import UsageError, one_line_errors
@@ -204,7 +204,8 @@ class PruneAtInitMixin:
             backbone, fingerprint = (getattr(trained_with, key, "") for key in ("backbone", "backbone_fingerprint"))
             backbone = cfg.model.backbone or _backbone_now(cfg.checkpoint.finetune_from_model, path, backbone)
             backbone = os.path.abspath(backbone) if backbone else ""
-            record(cfg.model, backbone=backbone, backbone_fingerprint=fingerprint)
+            rounded = "yes" if is_rounded(state) else ""
+            record(cfg.model, backbone=backbone, backbone_fingerprint=fingerprint, backbone_rounded=rounded)
             if model.adapter_only and (not backbone or fingerprint_of(model, state) != fingerprint):
                 raise UsageError(
                     f"the backbone in {path} is in no other file, as after sparse-adapter merge: leave out "
