@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # AdapterFusion (Pfeiffer et al. 2021) in two stages: a Pfeiffer adapter for every data set, then attention over
-# all of them, trained on one. Finished parts are skipped, so a relaunch goes on where the last one stopped.
+# all of them, trained on one. Finished parts are skipped, so a relaunch goes on where the last one stopped; one
+# with other settings is refused, and wants another OUT.
 #
 #   DATASETS   folders written by examples/summarization/prepare.sh, in one dictionary
 #              (default: data-bin/xsum data-bin/quickstart/data; as all

@@ -1,6 +1,7 @@
 #!/usr/bin/env bash
 # Train and evaluate every adapter family, dense and pruned, and Large-Sparse Houlsby; then print one table.
-# Runs that are there already are skipped, so a relaunch goes on where the last one stopped.
+# Runs that are there already are skipped, so a relaunch goes on where the last one stopped; one with
+# other settings is refused, and wants another OUT.
 #
 #   DATA         folder written by prepare.sh (default: data-bin/xsum)
 #   OUT          folder of the runs (default: checkpoints/families/DATA's name)

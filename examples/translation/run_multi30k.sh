@@ -1,7 +1,8 @@
 #!/usr/bin/env bash
 # The worked example: one backbone for image captions and general text, and adapters for software documentation.
 # Prepares both domains, pretrains the backbone, trains each system on the new domain, translates the test sets of both
-# domains with it, and prints a table. A relaunch goes on where it was stopped: what has scores is not repeated.
+# domains with it, and prints a table. A relaunch goes on where it was stopped: what has scores is not repeated,
+# and asked for with other settings, refused.
 #
 #   SPARSE_ADAPTER_DATA   folder with multi30k and debian_descriptions (required)
 #   WORK           folder of everything that is written (default: data-bin/translation)
