@@ -71,21 +71,22 @@ adapter_settings() {
 }
 
 # For scripts that skip finished runs: fail if the run in folder $1 was begun with other values of the variables
-# "${@:2}" than they have now.
+# "${@:2}" than they have now. Of paths, the last part counts.
 same_settings() {
-    local record="$1/settings.txt" name now was is
-    now="$(for name in "${@:2}"; do printf '%s=%s\n' "$name" "${!name-}"; done)"
-    if [[ ! -f "$record" || ! (-f "$1/checkpoint_last.pt" || -f "$1/scores.json") ]]; then
+    local record="$1/settings.txt" name value now was is
+    now="$(for name in "${@:2}"; do value="${!name-}"; printf '%s=%s\n' "$name" "${value##*/}"; done)"
+    if [[ ! -f "$1/checkpoint_last.pt" && ! -f "$1/scores.json" && ! -f "$1/done" ]]; then
         mkdir -p "$1"
         printf '%s\n' "$now" >"$record"
-    elif [[ "$now" != "$(<"$record")" ]]; then
+    elif [[ -f "$record" && "$now" != "$(<"$record")" ]]; then
         was="$(grep -vxFf <(printf '%s\n' "$now") "$record" | paste -sd ' ')" || true
         is="$(grep -vxFf "$record" <<<"$now" | paste -sd ' ')" || true
         fail "$1 was begun with $was and is now asked for with $is: give another folder, or delete this one"
     fi
 }
-TRAINED_WITH="ADAPTER BOTTLENECK LORA_RANK PREFIX_LENGTH PRUNER SPARSITY LARGE_SPARSE PRUNE_BATCHES
-    LR MAX_EPOCH MAX_UPDATE MAX_TOKENS UPDATE_FREQ SEED FLAGS"
+DECODING_SETTINGS="BEAM LENPEN MAX_LEN_B MIN_LEN NO_REPEAT_NGRAM AVERAGE"
+RUN_SETTINGS="DATA ARCH ADAPTER BOTTLENECK LORA_RANK PREFIX_LENGTH PRUNER SPARSITY LARGE_SPARSE PRUNE_BATCHES LR DROPOUT
+    MAX_EPOCH MAX_UPDATE MAX_TOKENS UPDATE_FREQ MAX_POSITIONS SEED FLAGS $DECODING_SETTINGS"
 
 # Add to arguments what adapter_settings says, and the length of the training. $1 is the default of MAX_EPOCH.
 add_adapter_flags() {

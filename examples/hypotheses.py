@@ -48,7 +48,7 @@ def read_lines(path: Path) -> list[str]:
 def write(path: Path, text: str) -> None:
     """All of the file or nothing."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(path.name + ".tmp")
+    temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
     temporary.write_text(text, encoding="utf-8", newline="\n")
     os.replace(temporary, path)
 

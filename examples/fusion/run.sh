@@ -20,7 +20,7 @@ OUT="${OUT:-checkpoints/fusion}"
 export PRUNER="${PRUNER:-snip}" SPARSITY="${SPARSITY:-0.4}" MAX_EPOCH="${MAX_EPOCH:-3}"
 
 train() { # flags; the rest is in the environment
-    FLAGS="$*" same_settings "$SAVE_DIR" DATA TARGET BACKBONE $TRAINED_WITH
+    FLAGS="$*" same_settings "$SAVE_DIR" TARGET BACKBONE $RUN_SETTINGS
     if [[ -f "$SAVE_DIR/done" ]]; then return; fi
     echo "=== training $SAVE_DIR"
     mkdir -p "$SAVE_DIR"

@@ -21,7 +21,6 @@ runs=()
 one() { # name seed, and settings in the environment
     export SAVE_DIR="$OUT/$1-seed$2" SEED="$2"
     runs+=("$SAVE_DIR")
-    same_settings "$SAVE_DIR" DATA BACKBONE $TRAINED_WITH
     if [[ -f "$SAVE_DIR/scores.json" ]]; then return; fi
     echo "=== $SAVE_DIR"
     mkdir -p "$SAVE_DIR"
@@ -32,19 +31,27 @@ one() { # name seed, and settings in the environment
     bash examples/summarization/evaluate.sh
 }
 
+each() { # calls $1 with name and seed of every run, and its settings in the environment
+    local seed family k
+    for seed in ${SEEDS:-1}; do
+        for family in ${FAMILIES:-houlsby pfeiffer parallel lora prefix mam}; do
+            ADAPTER="$family" PRUNER=none SPARSITY=0 LARGE_SPARSE=1 "$1" "$family-dense" "$seed"
+            ADAPTER="$family" PRUNER="$PRUNER" SPARSITY="$SPARSITY" LARGE_SPARSE=1 "$1" "$family-$PRUNER$SPARSITY" "$seed"
+        done
+        for k in ${LARGE-2 3 4}; do
+            ADAPTER=houlsby PRUNER="$PRUNER" SPARSITY= LARGE_SPARSE="$k" "$1" "houlsby-$PRUNER-large$k" "$seed"
+        done
+    done
+}
+check() { SEED="$2" same_settings "$OUT/$1-seed$2" BACKBONE $RUN_SETTINGS; }
+
+same_settings "$OUT/frozen" DATA BACKBONE ARCH MAX_POSITIONS $DECODING_SETTINGS
+each check
 SAVE_DIR="$OUT/frozen"
 if [[ ! -f "$SAVE_DIR/scores.json" ]]; then
     SAVE_DIR="$SAVE_DIR" CHECKPOINT="${BACKBONE:-examples/pretraining/bart_mini/model.pt}" \
         bash examples/summarization/evaluate.sh
 fi
 runs+=("$SAVE_DIR")
-for seed in ${SEEDS:-1}; do
-    for family in ${FAMILIES:-houlsby pfeiffer parallel lora prefix mam}; do
-        ADAPTER="$family" PRUNER=none SPARSITY=0 LARGE_SPARSE=1 one "$family-dense" "$seed"
-        ADAPTER="$family" PRUNER="$PRUNER" SPARSITY="$SPARSITY" LARGE_SPARSE=1 one "$family-$PRUNER$SPARSITY" "$seed"
-    done
-    for k in ${LARGE-2 3 4}; do
-        ADAPTER=houlsby PRUNER="$PRUNER" LARGE_SPARSE="$k" one "houlsby-$PRUNER-large$k" "$seed"
-    done
-done
+each one
 python scripts/compare_runs.py "${runs[@]}" --json "$OUT/results.json"

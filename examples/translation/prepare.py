@@ -141,7 +141,9 @@ def prepare(args: argparse.Namespace) -> dict:
         for file in bpe_files(text, args.bpe):
             shutil.move(file, folder / file.name)
         shutil.rmtree(text)
-        write_json(folder / "prepare.json", {"settings": settings(args), "splits": counts})
+        record = settings(args)
+        del record["workers"]  # which change nothing
+        write_json(folder / "prepare.json", {"settings": record, "splits": counts})
     return counts
 
 

@@ -59,6 +59,8 @@ flags_of() { # flags of fairseq-train for system $1: LoRA in every linear map of
 }
 for system in "${systems[@]}"; do settings_of "$system" >/dev/null; done
 
+export PRETRAIN_EPOCHS="${PRETRAIN_EPOCHS:-10}"
+FLAGS="$*" same_settings "$WORK/backbone" PRETRAIN_EPOCHS VOCAB MAX_LENGTH DIM LAYERS MAX_TOKENS SEED FLAGS
 pairs=(python "$here/debian_pairs.py" --debian "$SPARSE_ADAPTER_DATA/debian_descriptions/en-de.tsv.gz")
 if [[ ! -f "$WORK/general/prepare.json" ]]; then
     "${pairs[@]}" ${limit[@]+"${limit[@]}"} --captions "$SPARSE_ADAPTER_DATA/multi30k" --out "$WORK/text/general"
@@ -71,7 +73,7 @@ fi
 
 export BACKBONE="$WORK/backbone/checkpoint_best.pt"
 if [[ ! -f "$WORK/backbone/done" ]]; then
-    DATA="$WORK/general" SAVE_DIR="$WORK/backbone" LR= MAX_EPOCH="${PRETRAIN_EPOCHS:-10}" bash "$here/pretrain.sh" "$@"
+    DATA="$WORK/general" SAVE_DIR="$WORK/backbone" LR= MAX_EPOCH="$PRETRAIN_EPOCHS" bash "$here/pretrain.sh" "$@"
     touch "$WORK/backbone/done"
 fi
 
@@ -101,7 +103,7 @@ for system in "${systems[@]}"; do
     read -ra flags <<<"$(flags_of "$system")"
     (
         export "${chosen[@]}" MAX_EPOCH="${EPOCHS:-4}" FLAGS="${flags[*]} $*"
-        same_settings "$run" PRETRAIN_EPOCHS VOCAB MAX_LENGTH DIM LAYERS $TRAINED_WITH
+        same_settings "$run" $RUN_SETTINGS
     )
     if [[ ! -f "$run/done" ]]; then
         env "${chosen[@]}" DATA="$WORK/software" SAVE_DIR="$run" MAX_EPOCH="${EPOCHS:-4}" \

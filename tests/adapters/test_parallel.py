@@ -101,6 +101,13 @@ def test_names_of_all_parameters(build_bart):
     }
 
 
+def test_a_houlsby_adapter_reads_the_ffn_with_it_whatever_the_order(build_bart, batch):
+    first = randomize(build_bart(adapter="houlsby+parallel"))
+    second = build_bart(adapter="parallel+houlsby")
+    second.load_state_dict(first.state_dict(), strict=True)
+    assert torch.equal(*(model(**batch["net_input"])[0] for model in (first, second)))
+
+
 def test_no_activation_outlives_the_forward_pass(build_bart, batch):
     model = build_bart(adapter="parallel")
     model(**batch["net_input"])

@@ -1,11 +1,13 @@
 import copy
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
 import torch
 from fairseq.data import Dictionary
 from fairseq.dataclass.configs import CheckpointConfig
-from sparse_adapter.checkpoint.start import check_fits, checkpoint_to_load, read_state
+from omegaconf import OmegaConf
+from sparse_adapter.checkpoint.start import changed_settings, check_fits, checkpoint_to_load, read_state
 from sparse_adapter.errors import UsageError
 
 from ..conftest import state_copy
@@ -124,3 +126,21 @@ def test_embeddings_that_the_model_shares_have_to_be_alike(build_bart):
     check_fits(build_bart(share_all_embeddings=False, share_decoder_input_output_embed=False), state, "model.pt")
     with pytest.raises(UsageError, match="differ in the file and are one in the model; leave out the flags"):
         check_fits(build_bart(), state, "model.pt")
+
+
+def test_what_a_relaunch_changes(tmp_path):
+    (tmp_path / "link").symlink_to(tmp_path)
+    file, link = str(tmp_path / "model.pt"), str(tmp_path / "link" / "model.pt")
+    then = {
+        "optimization": OmegaConf.create({"lr": [0.1], "update_freq": [1]}),
+        "checkpoint": OmegaConf.create({"finetune_from_model": file}),
+        "task": Namespace(pruner="snip"),  # of fairseq's legacy tasks
+    }
+    now = {
+        "optimization": {"lr": [0.2], "update_freq": [1]},
+        "checkpoint": {"finetune_from_model": link},
+        "task": {"pruner": "none"},
+    }
+    assert changed_settings(then, OmegaConf.create(now)) == ["--lr was [0.1] and is [0.2]"]
+    now["checkpoint"]["finetune_from_model"] = "other.pt"
+    assert f"--finetune-from-model was {file} and is other.pt" in changed_settings(then, OmegaConf.create(now))

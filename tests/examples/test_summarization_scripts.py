@@ -222,6 +222,17 @@ def test_a_run_goes_on_with_its_own_data_only(run, tmp_path):
     ).replace("data/news", str(tmp_path / "data" / "news"))
 
 
+def test_finished_runs_are_not_mixed_with_those_of_other_settings(run, tmp_path):
+    settings = {"OUT": str(tmp_path / "out"), "FAMILIES": "houlsby", "LARGE": "2"}
+    run("families.sh", **settings)  # nothing is trained, and nothing scored
+    for name in ("houlsby-dense", "houlsby-snip-large2"):
+        (tmp_path / "out" / f"{name}-seed1" / "scores.json").touch()
+    refusal = "out/houlsby-dense-seed1 was begun with BEAM= and is now asked for with BEAM=4: give another folder"
+    assert refusal in run("families.sh", BEAM="4", **settings).stderr
+    for other in ({}, {"SPARSITY": "0.8"}, {"SEEDS": "1 2"}, {"DATA": str(tmp_path / "data" / "news")}):
+        assert "was begun with" not in run("families.sh", **settings, **other).stderr
+
+
 def test_the_environment_is_found_or_named(run, tmp_path):
     assert run("train.sh", VENV="venv").returncode == 0
     done = run("train.sh", VENV="no-such")

@@ -33,7 +33,8 @@ def test_the_installed_environment_goes_before_an_active_one(tmp_path):
         (tmp_path / name / "bin").mkdir(parents=True)
         (tmp_path / name / "bin" / "python").write_text("#!/bin/sh\n")  # installs nothing
         (tmp_path / name / "bin" / "python").chmod(0o755)
-    line = f"source {ROOT}/scripts/install.sh; source {ROOT}/examples/common.sh; command -v python"
+    (tmp_path / "example.sh").write_text(f"source {ROOT}/examples/common.sh; command -v python")
+    line = f"source {ROOT}/scripts/install.sh; bash -eu example.sh"
     environment = os.environ | {"VIRTUAL_ENV": str(tmp_path / "active"), "PATHS": ""}
     environment.pop("VENV", None)
     done = subprocess.run(["bash", "-euc", line], cwd=tmp_path, env=environment, capture_output=True, text=True)

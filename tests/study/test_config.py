@@ -50,7 +50,7 @@ def changed(tmp_path, **keys):
         ({"tasks": {"rte": {"label": "CoLA"}, "cola": {}}}, "two tasks have the label 'CoLA'"),
         ({"keep_checkpoints": "perhaps"}, "neither true nor false"),
         ({"env": "MAX_EPOCH"}, "settings are names with values"),
-        ({"env": {"SUBSET": "valid"}}, "env: SUBSET is not for a config to set"),
+        ({"tasks": ["rte"], "env": {"SUBSET": "valid"}}, "SUBSET is not for a config to set"),
         ({"grid": [{"family": "none", "env": {"SEED": 5}}]}, "env: SEED is not for a config to set"),
         ({"tasks": ["rte"], "env": {"MAX_EPOCHS": 3}}, "unknown setting MAX_EPOCHS (did you mean MAX_EPOCH?)"),
         ({"tasks": ["rte"], "env": {"MAX_LENGTH": 64}}, "MAX_LENGTH does nothing there: it is a setting of prepare"),

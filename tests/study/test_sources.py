@@ -83,6 +83,12 @@ def test_the_same_settings_in_another_order_and_folder(tmp_path):
     assert len(read_sources([one, other]).tables["results"]) == 2
 
 
+def test_runs_that_were_never_made_hinder_nothing(tmp_path):
+    one = finished_plan(tmp_path / "one", plan_with(tmp_path / "a", {}, seeds=[1], env={"MAX_EPOCH": 1}))
+    other = finished_plan(tmp_path / "other", plan_with(tmp_path / "b", {}, seeds=[2], env={"MAX_EPOCH": 2}), ".")
+    assert list(read_sources([one, other]).tables["results"]["status"]) == ["finished", "missing"]
+
+
 def test_fusions_fuse_the_adapters_of_their_seed(tmp_path):
     block = {"family": "adapter_fusion"}
     one, other = (

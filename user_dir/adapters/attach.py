@@ -32,7 +32,8 @@ def attach_adapters(model: nn.Module, args: Namespace) -> None:
     for layer in transformer_layers(model):
         adapters = nn.ModuleDict({name: ADAPTERS[name](layer, options[name]) for name in families})
         layer.add_module(ADAPTER, adapters)
-        for name in reversed(families):  # at a residual connection, what is attached last acts first
+        # At a residual connection, what is attached last acts first.
+        for name in sorted(reversed(families), key=lambda name: ADAPTERS[name].is_part_of_sublayer):
             adapters[name].attach(layer)
     for finish in prepared:
         if finish is not None:

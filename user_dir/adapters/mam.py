@@ -51,6 +51,7 @@ class Mam(Adapter):
     """The families ``prefix`` and ``parallel`` in one, with a budget to share."""
 
     Options = MamOptions
+    is_part_of_sublayer = True
 
     def __init__(self, layer: nn.Module, options: MamOptions):
         super().__init__()

@@ -56,7 +56,7 @@ class AdapterOptions:
     )
     backbone_fingerprint: str = option("", "SHA-256 of the backbone's weights", flag=False)
     backbone_vocabulary: str = option("", "sizes of the source and target dictionaries in training", flag=False)
-    backbone_rounded: str = option("", "yes after training in half precision, which rounds the backbone", flag=False)
+    backbone_rounded: str = option("", "yes where half precision, now or before, rounded it", flag=False)
 
     def __post_init__(self):
         if self.large_sparse < 1:

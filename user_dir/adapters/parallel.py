@@ -49,6 +49,7 @@ class Parallel(Adapter):
     """Beside the FFN of every layer. The up-projection starts at zero, and with it the adapter."""
 
     Options = ParallelOptions
+    is_part_of_sublayer = True
 
     def __init__(self, layer: nn.Module, options: ParallelOptions):
         super().__init__()

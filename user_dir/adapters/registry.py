@@ -17,6 +17,7 @@ class Adapter(nn.Module):
 
     name: str
     Options: type  # a dataclass of command-line options, see options.py
+    is_part_of_sublayer = False  # whether other families at a site read the sublayer's output with this one's in it
 
     @classmethod
     def prepare(cls, args: Namespace) -> Callable[[nn.Module], None] | None:

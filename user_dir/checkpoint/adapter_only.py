@@ -5,6 +5,7 @@ import os
 from collections.abc import Mapping
 
 import torch
+from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from ..errors import UsageError
@@ -48,17 +49,16 @@ def fingerprint_of(model: nn.Module, state: dict) -> str:
     """
     recorded = getattr(state["cfg"].model, "backbone_fingerprint", "")
     is_whole = any(is_backbone_key(model, key) for key in state["model"])
-    if not is_whole or (recorded and is_rounded(state)):
+    if not is_whole or (recorded and is_rounded(state["cfg"])):
         return recorded
     return backbone_fingerprint(model, state["model"])
 
 
-def is_rounded(state: dict) -> bool:
-    """Whether a whole checkpoint's backbone has been through half precision, in its training or before."""
-    if getattr(state["cfg"].model, "backbone_rounded", "") == "yes":
-        return True
-    common = state["cfg"].get("common") or {}
-    return any(common.get(name) for name in ("fp16", "memory_efficient_fp16", "bf16", "memory_efficient_bf16"))
+def is_rounded(cfg: DictConfig) -> bool:
+    """Whether the backbone in a run's whole checkpoints has been through half precision."""
+    common = cfg.get("common") or {}
+    flags = ("fp16", "memory_efficient_fp16", "bf16", "memory_efficient_bf16")
+    return getattr(cfg.model, "backbone_rounded", "") == "yes" or any(common.get(flag) for flag in flags)
 
 
 def keep_trained_only(model: nn.Module, state_dict: dict, prefix: str, _metadata: object) -> None:

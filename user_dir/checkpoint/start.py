@@ -46,8 +46,8 @@ def read_state(path: str) -> dict:
 
 
 def is_relaunch(cfg: DictConfig, path: str) -> bool:
-    """Whether training goes on where ``path``, of :func:`checkpoint_to_load`, stopped; otherwise it starts anew."""
-    return path != cfg.finetune_from_model
+    """Whether training goes on with the run of ``--save-dir``; ``path`` is that of :func:`checkpoint_to_load`."""
+    return path == os.path.join(cfg.save_dir, "checkpoint_last.pt") and path != cfg.finetune_from_model
 
 
 # What two trainings can hardly be the same with: a relaunch that says otherwise is told so.
@@ -64,9 +64,10 @@ def changed_settings(before: DictConfig, now: DictConfig) -> list[str]:
     """What a relaunch asks for and the run was not begun with: ``--lr was [0.001] and is [0.002]``."""
     changes = []
     for section, names in _TRAINING.items():
-        for name in names if before.get(section) else ():
+        for name in names if isinstance(before.get(section), DictConfig) else ():
             then, asked = before[section].get(name), now[section].get(name)
-            if then != asked:
+            are_files = name == "finetune_from_model" and then and asked
+            if then != asked and not (are_files and os.path.realpath(then) == os.path.realpath(asked)):
                 changes.append(f"--{name.replace('_', '-')} was {then} and is {asked}")
     return changes
 

@@ -79,10 +79,10 @@ def _only(folder: Path, pattern: str) -> Path:
     return found[0]
 
 
-# Settings of the examples' scripts: those that a study decides itself, those that prepare.sh reads, and the rest.
-DECIDED = """
-    DATA SAVE_DIR CHECKPOINT BACKBONE BACKBONE_DIR ADAPTER PRUNER SPARSITY LARGE_SPARSE SEED SUBSET INPUT OUTPUT
-""".split()
+# Settings of the examples' scripts: those that the grid decides, those that stay as they are because every run's own
+# checkpoint is scored on the same set, those that prepare.sh reads, and the rest.
+DECIDED = "DATA SAVE_DIR BACKBONE BACKBONE_DIR ADAPTER PRUNER SPARSITY LARGE_SPARSE SEED".split()
+FIXED = "CHECKPOINT SUBSET INPUT OUTPUT".split()
 PREPARED = """
     RAW GLUE_DIR SQUAD_TRAIN SQUAD_DEV SEPARATE VOCAB MAX_LENGTH MAX_SOURCE MAX_TARGET MAX_QUESTION DOC_STRIDE
     LIMIT_TRAIN LIMIT_VALID LIMIT_TEST LIMIT_DEV
@@ -92,4 +92,4 @@ TRAINED = """
     ARCH BOTTLENECK LORA_RANK PREFIX_LENGTH PRUNE_BATCHES LR DROPOUT MAX_EPOCH MAX_UPDATE MAX_TOKENS BATCH_SIZE
     UPDATE_FREQ MAX_POSITIONS WHOLE KEEP_EPOCHS AVERAGE BEAM LENPEN MAX_LEN_B MIN_LEN NO_REPEAT_NGRAM MAX_ANSWER N_BEST
 """.split()
-SETTINGS = (*DECIDED, *PREPARED, *SHARED, *TRAINED)
+SETTINGS = (*DECIDED, *FIXED, *PREPARED, *SHARED, *TRAINED)

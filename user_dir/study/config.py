@@ -12,7 +12,7 @@ from omegaconf.errors import OmegaConfBaseException
 from ..adapters import ADAPTERS
 from ..errors import UsageError
 from ..pruning import PRUNERS
-from .catalogue import CURVES, DECIDED, KNOWN, METRICS, PREPARED, SCORED, SETTINGS, TRAINED, data_settings
+from .catalogue import CURVES, DECIDED, FIXED, KNOWN, METRICS, PREPARED, SCORED, SETTINGS, TRAINED, data_settings
 
 KEYS = (
     *("data", "backbone", "backbones", "tasks", "seeds", "grid", "env", "prepare", "flags"),
@@ -169,8 +169,8 @@ def _check_settings(task: Task, blocks: Iterable[dict], examples: Path) -> None:
         *(("env", env, PREPARED) for env in (task.env, *others)),
     ):
         for name in settings:
-            if name in DECIDED:
-                raise UsageError(f"{where}: {name} is not for a config to set: the study does, by its own keys")
+            if name in DECIDED or (known and name in FIXED):
+                raise UsageError(f"{where}: {name} is not for a config to set: the study does, by grid and seeds")
             if known and name in elsewhere:
                 other = "env" if where == "prepare" else "prepare"
                 raise UsageError(f"{where}: {name} does nothing there: it is a setting of {other}")

@@ -81,7 +81,8 @@ def shared_settings(run: Run, prepare: dict[str, str]) -> dict[str, str]:
     prepared = {f"prepare.{name}": value for name, value in prepare.items()}
     settings = {name: value for name, value in (prepared | run.env).items() if name != "SEED"}
     settings = {name: value for name, value in settings.items() if not Path(value).is_absolute()}
-    return dict(sorted(settings.items())) | {"flags": shlex.join(run.flags)}
+    flags = (Path(flag).name if Path(flag).is_absolute() else flag for flag in run.flags)
+    return dict(sorted(settings.items())) | {"flags": shlex.join(flags)}
 
 
 @dataclass(frozen=True)

@@ -74,7 +74,8 @@ def read_sources(folders: Sequence[Path]) -> Source:
 
 
 def _check_same_settings(results: pd.DataFrame, folders: Sequence[Path]) -> None:
-    for _, group in results.groupby(["task", "backbone", "system", "lr"], dropna=False, sort=False):
+    made = results[results["status"] == "finished"]
+    for _, group in made.groupby(["task", "backbone", "system", "lr"], dropna=False, sort=False):
         rows = group.drop_duplicates("settings").to_dict("records")
         one = rows[0]
         for other in rows[1:]:

@@ -165,7 +165,7 @@ class PruneAtInitMixin:
         elif isinstance(model, AdapterModelMixin):  # others are fairseq's own, which loads them
             resumed = self._load(model, cfg, path)
         file = Path(cfg.checkpoint.save_dir) / "sparsity.json"
-        if resumed and is_relaunch(cfg.checkpoint, path) and file.exists():
+        if resumed and path != cfg.checkpoint.finetune_from_model and file.exists():
             return
         report = {"pruner": None, "sparsity": 0.0, "seconds": 0.0}
         if resumed:
@@ -198,14 +198,15 @@ class PruneAtInitMixin:
         if state.get("cfg") and is_relaunch(cfg.checkpoint, path):
             if changes := changed_settings(state["cfg"], cfg):
                 logger.warning("%s goes on where it stopped, though %s", path, ", ".join(changes))
+        if is_rounded(cfg) or (resumed and state.get("cfg") and is_rounded(state["cfg"])):
+            record(cfg.model, backbone_rounded="yes")
         if resumed and state.get("cfg"):
             trained_with = state["cfg"].model
             check_same_adapters(cfg.model, trained_with, path)
             backbone, fingerprint = (getattr(trained_with, key, "") for key in ("backbone", "backbone_fingerprint"))
             backbone = cfg.model.backbone or _backbone_now(cfg.checkpoint.finetune_from_model, path, backbone)
             backbone = os.path.abspath(backbone) if backbone else ""
-            rounded = "yes" if is_rounded(state) else ""
-            record(cfg.model, backbone=backbone, backbone_fingerprint=fingerprint, backbone_rounded=rounded)
+            record(cfg.model, backbone=backbone, backbone_fingerprint=fingerprint)
             if model.adapter_only and (not backbone or fingerprint_of(model, state) != fingerprint):
                 raise UsageError(
                     f"the backbone in {path} is in no other file, as after sparse-adapter merge: leave out "
