@@ -71,7 +71,7 @@ adapter_settings() {
 }
 
 # For scripts that skip finished runs: fail if the run in folder $1 was begun with other values of the variables
-# "${@:2}" than they have now. Of paths, the last part counts.
+# "${@:2}" than they have now, and make the folder of a new one. Of paths, the last part counts.
 same_settings() {
     local record="$1/settings.txt" name value now was is
     now="$(for name in "${@:2}"; do value="${!name-}"; printf '%s=%s\n' "$name" "${value##*/}"; done)"

@@ -55,8 +55,9 @@ def at_least(minimum: int) -> Callable[[str], int]:
 
 
 def settings(args: argparse.Namespace) -> dict:
-    """The arguments as ``prepare.json`` keeps them."""
-    return {name: str(value) if isinstance(value, Path) else value for name, value in vars(args).items()}
+    """The arguments as ``prepare.json`` keeps them: but for the number of processes, which changes nothing."""
+    kept = {name: value for name, value in vars(args).items() if name != "workers"}
+    return {name: str(value) if isinstance(value, Path) else value for name, value in kept.items()}
 
 
 @contextmanager

@@ -23,7 +23,6 @@ one() { # name seed, and settings in the environment
     runs+=("$SAVE_DIR")
     if [[ -f "$SAVE_DIR/scores.json" ]]; then return; fi
     echo "=== $SAVE_DIR"
-    mkdir -p "$SAVE_DIR"
     bash examples/summarization/train.sh > "$SAVE_DIR/train.log" 2>&1 || {
         tail -n 5 "$SAVE_DIR/train.log" >&2
         exit 1

@@ -147,9 +147,7 @@ def prepare(args: argparse.Namespace) -> dict:
             write_lines(folder / f"{split}.summary.txt", (pair.summary for pair in splits[split]))
         for name in BPE_FILES[args.bpe].values():
             shutil.copyfile(args.backbone_dir / name, folder / name)
-        record = settings(args)
-        del record["workers"]  # which change nothing
-        write_json(folder / "prepare.json", {"settings": record, "splits": counts})
+        write_json(folder / "prepare.json", {"settings": settings(args), "splits": counts})
     return counts
 
 

@@ -141,9 +141,7 @@ def prepare(args: argparse.Namespace) -> dict:
         for file in bpe_files(text, args.bpe):
             shutil.move(file, folder / file.name)
         shutil.rmtree(text)
-        record = settings(args)
-        del record["workers"]  # which change nothing
-        write_json(folder / "prepare.json", {"settings": record, "splits": counts})
+        write_json(folder / "prepare.json", {"settings": settings(args), "splits": counts})
     return counts
 
 

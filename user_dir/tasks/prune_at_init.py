@@ -195,9 +195,9 @@ class PruneAtInitMixin:
             )
         # A backbone may have a row for <mask> that the data's dictionary has not, so the file does not say it.
         record(cfg.model, backbone_vocabulary=f"{len(self.source_dictionary)} {len(self.target_dictionary)}")
-        if state.get("cfg") and is_relaunch(cfg.checkpoint, path):
-            if changes := changed_settings(state["cfg"], cfg):
-                logger.warning("%s goes on where it stopped, though %s", path, ", ".join(changes))
+        goes_on = state.get("cfg") and is_relaunch(cfg.checkpoint, path)
+        if goes_on and (changes := changed_settings(state["cfg"], cfg)):
+            logger.warning("%s goes on where it stopped, though %s", path, ", ".join(changes))
         if is_rounded(cfg) or (resumed and state.get("cfg") and is_rounded(state["cfg"])):
             record(cfg.model, backbone_rounded="yes")
         if resumed and state.get("cfg"):
