@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""Tokens a second that beam search makes: the plain backbone, and every adapter family beside it.
+"""Tokens a second that beam search makes: the plain backbone, and every adapter family but fusion.
 
 All systems decode the same batch by turns in one process, with fairseq's own generator after
 ``prepare_for_inference_``, as ``fairseq-generate`` does; every hypothesis has the same length. Weights and

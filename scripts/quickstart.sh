@@ -4,6 +4,7 @@
 #
 #   VENV       the environment, made where it does not exist (default: .venv)
 #   PYTHON     the interpreter to make it with, 3.11 or 3.12 (default: python3)
+#   CONSTRAINTS  versions to install, as a file for pip (default: constraints.txt)
 #   PRUNER, SPARSITY, BOTTLENECK, SEED, EXAMPLES, TEST_EXAMPLES, MAX_EPOCH
 #              of the sparse run and of the data (defaults: snip, 0.4, 128, 1, 8000, 200, 1)
 #   OUT        where data and runs go (default: data-bin/quickstart)

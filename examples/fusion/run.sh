@@ -4,8 +4,8 @@
 # with other settings is refused, and wants another OUT.
 #
 #   DATASETS   folders written by examples/summarization/prepare.sh, in one dictionary
-#              (default: data-bin/xsum data-bin/quickstart/data; as all
-#              paths here, relative to the repository)
+#              (default: data-bin/xsum data-bin/quickstart/data; these
+#              and OUT are relative to the repository)
 #   TARGET     the data set to fuse for (default: the first)
 #   OUT        folder of the runs (default: checkpoints/fusion)
 #   PRUNER, SPARSITY   of the adapters and of the fusion's matrices (default: snip, 0.4)

@@ -4,7 +4,7 @@
 On a FOLDER that holds train.txt and valid.txt: ``python examples/pretraining/encode_text.py FOLDER``
 """
 
-import sys
+import argparse
 from pathlib import Path
 
 import sentencepiece
@@ -14,7 +14,9 @@ POSITIONS = 508  # and begin and end symbols
 
 
 def main() -> None:
-    folder = Path(sys.argv[1])
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="folder with train.txt and valid.txt")
+    folder = parser.parse_args().folder
     sentencepiece.SentencePieceTrainer.train(
         input=str(folder / "train.txt"),
         model_prefix=str(folder / "sentencepiece.bpe"),

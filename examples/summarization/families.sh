@@ -4,7 +4,7 @@
 # other settings is refused, and wants another OUT.
 #
 #   DATA         folder written by prepare.sh (default: data-bin/xsum)
-#   OUT          folder of the runs (default: checkpoints/families/DATA's name)
+#   OUT          folder of the runs, relative to the repository (default: checkpoints/families/DATA's name)
 #   FAMILIES     (default: houlsby pfeiffer parallel lora prefix mam)
 #   PRUNER, SPARSITY   of the pruned runs (default: snip, 0.4)
 #   LARGE        factors k of Large-Sparse (default: 2 3 4)

@@ -23,7 +23,7 @@ def test_everything_is_written(tmp_path):
     study = finished_study(tmp_path / "study", "table3", "figure2", without="sts-b-bert.base-full-seed1")
     names = write_report([study], tmp_path / "out")
     expected = {"README.md", "report.html", "claims.csv", "results.csv", "curves.csv", "timings.csv"}
-    expected |= {f"figure{i}.{kind}" for i in (1, 2, 4) for kind in ("png", "svg")} | {"table1.csv", "table3.csv"}
+    expected |= {f"figure{i}.{kind}" for i in (1, 2, 4) for kind in ("png", "svg")} | {"table1.csv", "table3.csv", "scores.csv"}
     expected |= {"table3.yaml", "figure2.yaml"}
     assert set(names) == expected
     page = (tmp_path / "out" / "report.html").read_text()
@@ -151,6 +151,21 @@ def test_a_study_without_results(tmp_path):
     with pytest.raises(UsageError, match="none of the 140 runs has finished"):
         write_report([tmp_path], tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_every_system_is_shown_with_all_its_scores(tmp_path):
+    write_report([finished_study(tmp_path / "study", "minilm-squad", without="snip|full")], tmp_path / "out")
+    text = (tmp_path / "out" / "README.md").read_text()
+    (head,), (dense,) = rows(text, "| method "), rows(text, "| houlsby-dense ")
+    assert head == ["method", "#Param.", "SQuAD", "SQuAD: exact match"]
+    f1, exact_match = (float(cell.split(" ± ")[0]) for cell in dense[2:])
+    assert f1 - exact_match == pytest.approx(10, abs=0.11)
+    assert "The paper's tables" not in text  # one system is none of them
+
+    write_report([finished_study(tmp_path / "other", "table3")], tmp_path / "out3")
+    text = (tmp_path / "out3" / "README.md").read_text()
+    first = [row[0] for row in rows(text.split("## Scores of all systems")[1].split("\n## ")[0], "| ")][1:]
+    assert first == ["full", "houlsby-dense", "houlsby-snip-x2", "houlsby-snip-x3", "houlsby-snip-x4"]
 
 
 def test_an_earlier_report_is_replaced_and_nothing_else(tmp_path):

@@ -198,8 +198,8 @@ def _backbones(entry: dict, where: str) -> tuple[Backbone, ...]:
         folder = Path(str(value.get("folder"))).absolute()
         if not (folder / "model.pt").is_file():
             raise UsageError(
-                f"backbone {folder} has no model.pt; sparse-adapter convert makes such folders, and examples/glue/"
-                "prepare.sh the one of MiniLM"
+                f"backbone {folder} has no model.pt; sparse-adapter convert makes such folders, and prepare.sh in "
+                "examples/glue and examples/squad the one of MiniLM"
             )
         found.append(Backbone(str(name), folder, _settings(value.get("env"), f"backbones.{name}.env")))
     return tuple(found)

@@ -8,7 +8,7 @@ import pandas as pd
 from ..errors import UsageError
 from ..files import written_at_once
 from .scores import FULL, Cell, Scores, dense, large_sparse, parameter_share, pruned
-from .tables import FAMILY_LABELS, GLUE, benchmarks
+from .tables import FAMILY_LABELS, GLUE, METRIC_LABELS, benchmarks
 
 try:
     import matplotlib
@@ -26,14 +26,6 @@ COLOURS = (BLUE, RED, GREEN, ORANGE, PURPLE, SKY, BLACK)
 MARKERS = ("o", "s", "^", "D", "v", "P", "X")
 LINES = ("-", "--", "-.", ":", (0, (5, 1)), (0, (3, 1, 1, 1)), "-")
 PRUNERS = {"random": "random", "snip": "SNIP", "grasp": "GraSP", "magnitude": "magnitude", "er": "ER"}
-METRICS = {
-    **dict.fromkeys(("accuracy", "acc"), "accuracy, %"),
-    **dict.fromkeys(("matthews", "mcc"), "Matthews corr. × 100"),
-    "pearson": "Pearson corr. × 100",
-    "f1": "F1",
-    "rouge2": "ROUGE-2",
-    "bleu": "BLEU",
-}
 STYLE = {
     "font.size": 10,
     "axes.titlesize": 10,
@@ -164,7 +156,7 @@ def figure4(scores: Scores) -> tuple[Figure, str] | None:
                 progress = own["progress"].groupby(number).transform("mean")
                 _band(axes, own.assign(x=100 * progress), "x", "value", name, i)
                 seeds += _seeds(own)
-        title, label = _title(scores, place, places), METRICS.get(metric, metric)
+        title, label = _title(scores, place, places), METRIC_LABELS.get(metric, metric)
         axes.set(title=title, xlabel="training progress, %", ylabel=label)
         axes.grid(alpha=0.3)
     _legend(figure, panels)
@@ -285,4 +277,4 @@ def _title(scores: Scores, place: Place, places: list[Place]) -> str:
 
 def _metric(scores: Scores, task: str) -> str:
     found = scores.select(task=task)["metric"]
-    return METRICS.get(found.iloc[0], str(found.iloc[0])) if len(found) else "score"
+    return METRIC_LABELS.get(found.iloc[0], str(found.iloc[0])) if len(found) else "score"

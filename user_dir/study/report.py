@@ -17,12 +17,12 @@ from ..files import replaced_files, written_at_once
 from .catalogue import BEST, SCORED
 from .claims import LEVEL, MARGIN, Claim, judge
 from .comparison import Comparison
-from .figures import METRICS, draw_all
+from .figures import draw_all
 from .provenance import versions
 from .results import write_csvs
 from .scores import Cell, Scores
 from .sources import Source, read_sources
-from .tables import PARAMETERS, Table, paper_tables, published_table, side_by_side
+from .tables import METRIC_LABELS, PARAMETERS, Table, all_systems, paper_tables, published_table, side_by_side
 
 try:
     from jinja2 import Environment, FileSystemLoader
@@ -76,8 +76,8 @@ def _write_files(source: Source, out: Path, margin: float, level: float, title: 
     write_csvs(out, tables)
     claims = judge(scores, margin, level)
     _write_csv(out / "claims.csv", _claim_rows(claims))
-    paper = paper_tables(scores)
-    for table in paper:
+    systems, paper = all_systems(scores), paper_tables(scores)
+    for table in (systems, *paper):
         with written_at_once(out / f"{table.name}.csv") as temporary:
             side_by_side(table).to_csv(temporary, index=False, lineterminator="\n")
     for name, text in source.configs.items():
@@ -90,6 +90,7 @@ def _write_files(source: Source, out: Path, margin: float, level: float, title: 
         "configs": list(source.configs),
         "unfinished": _unfinished(results),
         "tasks": _tasks(scores),
+        "scores": table_grid(systems, systems.title),
         "summary": _summary(claims, level),
         "claims": [_claim_grid(claim, level) for claim in claims if any(part.comparison.n for part in claim.parts)],
         "tables": [_sections(table) for table in paper],
@@ -135,7 +136,7 @@ def _tasks(scores: Scores) -> Grid:
         runs = scores.runs[scores.runs["task"] == task]
         example = scores.planned["example"][scores.planned["task"] == task].iloc[0]
         counts = sorted({f"{int(n):,}" for n in runs["n"].dropna()})
-        metric = METRICS.get(runs["metric"].iloc[0], runs["metric"].iloc[0]) if len(runs) else "-"
+        metric = METRIC_LABELS.get(runs["metric"].iloc[0], runs["metric"].iloc[0]) if len(runs) else "-"
         checkpoint = "best on the validation set" if example in BEST else "last"
         rows.append([label, metric, SCORED.get(example, "-"), ", ".join(counts) or "-", checkpoint])
         if len(runs) and runs["score"].abs().max() <= 1 and runs["score"].any():

@@ -1,5 +1,6 @@
 """The finished runs of a study as tables, figures and claims use them: selected, averaged, paired."""
 
+import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -130,14 +131,22 @@ class Scores:
             pairs = pairs.merge(runs, on=[*PAIR, f"system{side}"], how="left")
         return pairs
 
-    def cell(self, frame: pd.DataFrame) -> Cell:
-        """Of runs of one system on one task and backbone.
+    def other_metrics(self, task: str, backbone: str) -> list[str]:
+        """Those that runs were scored by besides the one that counts, which ``value`` is, too."""
+        runs = self.select(task=task, backbone=backbone)
+        found = dict.fromkeys(name for scores in runs["all_scores"].map(json.loads) for name in scores)
+        known = {"value", *runs["metric"]}
+        return [name for name in found if name not in known and _metric(runs, name).notna().all()]
+
+    def cell(self, frame: pd.DataFrame, metric: str | None = None) -> Cell:
+        """Of runs of one system on one task and backbone, by the metric that counts or another.
 
         Raises:
             ValueError: they are of several.
         """
         _check_one(frame, ["system", "backbone", "task"])
-        return _cell(frame.set_index("seed")["score"], frame["run"])
+        values = frame["score"] if metric is None else _metric(frame, metric)
+        return _cell(pd.Series(values.to_numpy(), frame["seed"]), frame["run"])
 
     def average(self, frame: pd.DataFrame, tasks: list[str]) -> Cell:
         """Over ``tasks``, of the seeds that have all of them; the deviation is that of these averages.
@@ -148,6 +157,13 @@ class Scores:
         _check_one(frame, ["system", "backbone"])
         whole = frame[frame["task"].isin(tasks)].groupby("seed").filter(lambda group: set(group["task"]) == set(tasks))
         return _cell(whole.groupby("seed")["score"].mean(), whole["run"])
+
+
+def _metric(frame: pd.DataFrame, name: str) -> pd.Series:
+    """What ``scores.json`` says by this name; nan where that is nothing or no score."""
+    values = (json.loads(scores).get(name) for scores in frame["all_scores"])
+    known = [value if isinstance(value, float) else float("nan") for value in values]
+    return pd.Series(known, frame.index, dtype=float)
 
 
 def _where(frame: pd.DataFrame, equal: dict) -> pd.DataFrame:

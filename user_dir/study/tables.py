@@ -1,4 +1,4 @@
-"""The paper's Tables 1 to 4 for a study's tasks and backbones, and beside the numbers that the paper printed."""
+"""All systems of a study with their scores, and the paper's Tables 1 to 4 beside the numbers that the paper printed."""
 
 import csv
 from collections.abc import Iterable
@@ -34,6 +34,19 @@ FAMILY_LABELS = {
     "adapter_fusion": "AF",
     "prefix": "Prefix",
     "parallel": "Parallel",
+}
+METRIC_LABELS = {
+    **dict.fromkeys(("accuracy", "acc"), "accuracy, %"),
+    **dict.fromkeys(("matthews", "mcc"), "Matthews corr. × 100"),
+    "pearson": "Pearson corr. × 100",
+    "spearman": "Spearman corr. × 100",
+    "f1": "F1",
+    "exact_match": "exact match",
+    "rouge1": "ROUGE-1",
+    "rouge2": "ROUGE-2",
+    "rougeL": "ROUGE-L",
+    "bleu": "BLEU",
+    "chrf": "chrF",
 }
 
 
@@ -82,6 +95,22 @@ class Table:
         if row not in self.rows:
             self.rows.append(row)
         self.cells[row, column] = cell
+
+
+def all_systems(scores: Scores) -> Table:
+    """Every system that has scores, on every task, by all metrics that it was scored by; the task's own comes first."""
+    places = {family: place for place, family in enumerate(["none", *FAMILY_LABELS])}
+    runs = scores.runs.assign(place=scores.runs["family"].map(places))
+    runs = runs.sort_values(["place", "large_sparse", "sparsity"], kind="stable")
+    rows = {system: {"system": system} for system in runs["system"].unique()}
+    table = _by_task(scores, "scores", "Scores of all systems", rows, comparable=False)
+    for backbone, frames in _frames(scores, rows):
+        for task in scores.tasks:
+            for metric in scores.other_metrics(task, backbone):
+                column = (backbone, f"{scores.tasks[task]}: {METRIC_LABELS.get(metric, metric)}")
+                for row, frame in frames.items():
+                    table.put(row, column, scores.cell(frame[frame["task"] == task], metric))
+    return table
 
 
 def paper_tables(scores: Scores) -> list[Table]:
