@@ -121,9 +121,9 @@ def decide(task: Task, outputs: np.ndarray) -> np.ndarray:
     return outputs[:, 0] if task.regression else outputs.argmax(axis=1)
 
 
-def as_text(task: Task, values: np.ndarray, form: str = ".4f") -> list[str]:
-    """Scores, or the labels of classes."""
-    return [f"{value:{form}}" if task.regression else task.labels[value] for value in values]
+def as_text(task: Task, values: np.ndarray) -> list[str]:
+    """Scores, to the precision of float32, or the labels of classes."""
+    return [f"{value:.7g}" if task.regression else task.labels[value] for value in values]
 
 
 def write_table(path: Path, columns: dict[str, list[str]]) -> None:
@@ -150,7 +150,7 @@ def evaluate(args: argparse.Namespace) -> dict:
             scores["value"] = found[scores["metric"]]
         scores |= {"_".join(filter(None, (key, suffix))): value for key, value in (found | {"n": len(labels)}).items()}
         path = args.save_dir / f"{'-'.join(filter(None, ('predictions', suffix)))}.tsv"
-        columns = {"prediction": as_text(task_of_glue, predictions), "label": as_text(task_of_glue, labels, "g")}
+        columns = {"prediction": as_text(task_of_glue, predictions), "label": as_text(task_of_glue, labels)}
         write_table(path, columns)
     write_json(args.save_dir / "scores.json", scores)
     return scores

@@ -1,5 +1,6 @@
 """The nine tasks of GLUE in their original TSV layout, and tasks of one's own: columns, labels, metrics."""
 
+import dataclasses
 import difflib
 import math
 import sys
@@ -88,7 +89,7 @@ def find_task(name: str, folder: Path) -> Task:
     if name in TASKS:
         return TASKS[name]
     if name not in {task.folder for task in TASKS.values()} and (folder / name).is_dir():
-        return read_task(folder / name)
+        return dataclasses.replace(read_task(folder / name), folder=name)
     near = difflib.get_close_matches(name.lower(), TASKS, n=1, cutoff=0.4)
     hint = f"did you mean {near[0]}? " if near else ""
     raise DataError(

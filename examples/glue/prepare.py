@@ -36,7 +36,7 @@ from preparation import (  # noqa: E402
     unknown_share,
     write_lines,
 )
-from sparse_adapter.convert.wordpiece import normalization  # noqa: E402
+from sparse_adapter.convert.wordpiece import normalization, unknown_token  # noqa: E402
 from sparse_adapter.files import folder_at_once, write_json  # noqa: E402
 
 WORDPIECE = "wordpiece"
@@ -62,7 +62,8 @@ def load_encoder(folder: Path) -> Encoder:
             return load_bpe(kind, folder)
         from tokenizers import BertWordPieceTokenizer
 
-        tokenizer = BertWordPieceTokenizer(str(folder / WORDPIECE_FILE), **normalization(folder))
+        unknown = unknown_token(folder)
+        tokenizer = BertWordPieceTokenizer(str(folder / WORDPIECE_FILE), unk_token=unknown, **normalization(folder))
         return lambda text: tokenizer.encode(text, add_special_tokens=False).tokens
     except Exception as error:  # tokenizers raises Exception itself
         raise DataError(f"{folder}: the tokenizer cannot be read ({error}); convert the model again") from error

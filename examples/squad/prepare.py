@@ -56,6 +56,7 @@ class Split:
         }
         self.windows = self.tokens = self.unknown = 0
         self.not_in_context: list[str] = []
+        self.without_tokens: list[str] = []
         self.inside_tokens: list[str] = []
         self.records: list[dict] = []
 
@@ -75,6 +76,7 @@ class Split:
             "questions": len(self.records),
             "windows": self.windows,
             "answers_not_in_context": self.not_in_context,
+            "answers_without_tokens": self.without_tokens,
             "answers_inside_tokens": self.inside_tokens,
         }
 
@@ -104,8 +106,10 @@ class Split:
             if (context.chars[span[0]][0], context.chars[span[1]][1]) != (start, end):
                 self.inside_tokens.append(example.id)
             break
-        if span is None and not self.evaluated:
-            return  # there is nothing to learn
+        if span is None and not self.evaluated:  # there is nothing to learn
+            if found:
+                self.without_tokens.append(example.id)
+            return
         asked = question.symbols[: self.args.max_question]
         special = self.symbols.bos(), self.symbols.eos()
         head = [special[0], *map(self.symbols.index, asked), *[special[1]] * self.separators]
@@ -185,10 +189,12 @@ def main(argv: list[str] | None = None) -> None:
         counts = prepare(args)
     for name, count in counts.items():
         absent, inside = count["answers_not_in_context"], count["answers_inside_tokens"]
+        empty = count["answers_without_tokens"]
+        left_out = f", of {len(empty)} left out, white space alone{named(empty)}" if empty else ""
         print(
             f"{name}: {count['questions']} questions in {count['windows']} windows, {count['unknown_share']:.2%} of "
-            f"the tokens unknown; answers: of {len(absent)} questions not in their context{named(absent)}, "
-            f"{len(inside)} begin or end inside a token"
+            f"the tokens unknown; answers: of {len(absent)} questions not in their context{named(absent)}"
+            f"{left_out}, {len(inside)} begin or end inside a token"
         )
     print(f"wrote {args.data}")
 

@@ -120,9 +120,9 @@ def load_encoder(folder: Path) -> Encoder:
 
 def _wordpiece(folder: Path) -> Tokenizer:
     """Special tokens are left out of it, so that a text that spells [SEP] has none."""
-    from sparse_adapter.convert.wordpiece import normalization  # imports torch
+    from sparse_adapter.convert.wordpiece import normalization, unknown_token  # imports torch
 
-    tokenizer = Tokenizer(models.WordPiece.from_file(str(folder / WORDPIECE_FILE), unk_token="[UNK]"))
+    tokenizer = Tokenizer(models.WordPiece.from_file(str(folder / WORDPIECE_FILE), unk_token=unknown_token(folder)))
     tokenizer.normalizer = normalizers.BertNormalizer(**normalization(folder))
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     return tokenizer

@@ -1,10 +1,12 @@
 import json
+import shutil
 import zlib
+from argparse import Namespace
 
 import pytest
 import torch
 from omegaconf import OmegaConf
-from sparse_adapter.adapters.adapter_fusion import Fusion
+from sparse_adapter.adapters.adapter_fusion import Fusion, same_sources
 from sparse_adapter.modules import is_adapter_key, prunable_weights, sparse_weights
 
 from ..conftest import randomize, state_copy
@@ -128,3 +130,16 @@ def test_what_cannot_be_fused_is_refused(save_adapter, fuse, tmp_path):
 def test_adapters_are_kept_apart_from_the_backbone(save_adapter, fuse, stock_model):
     model = fuse(save_adapter("a")[0])
     assert {key for key in model.state_dict() if not is_adapter_key(key)} == set(stock_model.state_dict())
+
+
+def test_the_same_adapters_are_known_again(save_adapter, fuse, tmp_path):
+    first = fuse(save_adapter("a")[0], save_adapter("b")[0]).adapter_args
+    moved = shutil.move(save_adapter("a")[0], tmp_path / "moved.pt")
+    assert same_sources(first, fuse(str(moved), save_adapter("b")[0]).adapter_args)
+    for others in (["c", "b"], ["b", "a"], ["a"]):
+        assert not same_sources(first, fuse(*(save_adapter(name)[0] for name in others)).adapter_args)
+    assert not same_sources(first, Namespace())
+    older = [{k: v for k, v in source.items() if k != "weights"} for source in json.loads(first.fusion_sources)]
+    assert same_sources(first, Namespace(fusion_sources=json.dumps(older)))
+    older[0]["options"]["adapter_activation"] = "tanh"
+    assert not same_sources(first, Namespace(fusion_sources=json.dumps(older)))

@@ -14,7 +14,7 @@ from fairseq.data.encoders.sentencepiece_bpe import SentencepieceBPE
 from sparse_adapter.convert.byte_bpe import read_byte_bpe
 from sparse_adapter.convert.pieces import LANGUAGES
 from sparse_adapter.convert.vocabulary import MASK
-from sparse_adapter.convert.wordpiece import normalization, read_wordpiece
+from sparse_adapter.convert.wordpiece import normalization, read_wordpiece, unknown_token
 
 from .conftest import TEXT, convert
 
@@ -175,3 +175,14 @@ def test_rows_of_the_published_dictionary(tmp_path):
         bpe = fairseq_bpe("roberta", tmp_path)
         assert torch.equal(encode(ours, bpe, line), expected)
         assert bpe.decode(bpe.encode(line)) == line
+
+
+def test_the_name_of_the_unknown_piece_goes_with_the_tokenizer(tmp_path):
+    pieces = ["[PAD]", "<unk>", "[CLS]", "[SEP]", "a"]
+    (tmp_path / "vocab.txt").write_text("\n".join([*pieces, ""]))
+    (tmp_path / "special_tokens_map.json").write_text('{"unk_token": "<unk>"}')
+    files = read_wordpiece(tmp_path, len(pieces)).files
+    assert json.loads(files["tokenizer_config.json"]) == {"unk_token": "<unk>"}
+    (tmp_path / "special_tokens_map.json").unlink()
+    (tmp_path / "tokenizer_config.json").write_text(files["tokenizer_config.json"])
+    assert unknown_token(tmp_path) == "<unk>"

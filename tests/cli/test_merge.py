@@ -46,7 +46,8 @@ def merged(folder: Path, adapter: str) -> tuple[dict, str]:
     )
     model = randomize(build_model(args, 60, 60))
     args.backbone_fingerprint = backbone_fingerprint(model)
-    cfg = {"model": args, "task": {"_name": "sparse_adapter_sentence_prediction"}}
+    cfg = {"model": args, "task": {"_name": "sparse_adapter_sentence_prediction", "data": "/data"}}
+    cfg["criterion"] = {"_name": "sentence_prediction"}
     torch.save(fresh_checkpoint(cfg, model.state_dict() | TRAINED), folder / "in.pt")
     run(Namespace(file=folder / "in.pt", out=folder / "out.pt", force=False, backbone=None))
     return load_checkpoint_to_cpu(str(folder / "out.pt")), args.backbone_fingerprint
@@ -69,3 +70,11 @@ def test_adapters_that_stay_belong_to_the_backbone_with_lora(tmp_path):
 def test_adapters_without_lora_keep_their_backbone(tmp_path):
     state, before = merged(tmp_path, "houlsby")
     assert state["cfg"].model.backbone and state["cfg"].model.backbone_fingerprint == before
+
+
+def test_fairseq_finds_a_place_for_the_data_and_the_criterion(tmp_path):
+    """Without these, nothing but fairseq-generate can load the file."""
+    state, _ = merged(tmp_path, "lora")
+    assert state["cfg"].task.data == "" and state["cfg"].criterion._name == "sentence_prediction"
+    state = load_checkpoint_to_cpu(str(tmp_path / "out.pt"), {"data": "elsewhere"})
+    assert state["cfg"].task.data == "elsewhere"

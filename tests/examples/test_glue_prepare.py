@@ -109,6 +109,12 @@ def test_special_tokens_in_a_text_are_unknown(prepare, folder, rte, tmp_path):
     assert symbols(tmp_path / "data", "valid", "input0")[0].count("</s>") == 1
 
 
+def test_the_unknown_piece_has_the_name_that_its_tokenizer_says(prepare, tmp_path):
+    (tmp_path / "vocab.txt").write_text("\n".join(["[PAD]", "<unk>", "[CLS]", "[SEP]", "[MASK]", "balo", ""]))
+    (tmp_path / "tokenizer_config.json").write_text('{"unk_token": "<unk>"}')
+    assert prepare.load_encoder(tmp_path)("rin balo") == ["<unk>", "balo"]
+
+
 def test_compressed_files_are_read_where_there_is_no_other(prepare, folder, rte, tmp_path):
     before = run(prepare, folder, tmp_path / "plain", glue=rte.parent)
     text = (rte / "train.tsv").read_bytes()
@@ -253,6 +259,12 @@ def test_a_task_of_one_s_own(prepare, folder, tmp_path):
     task = load("glue_tasks").recorded_task(record["settings"])
     assert task.labels == ("bad", "so so", "very good") and task.metrics == ("accuracy",)
     assert task.texts == ("sentence",)
+
+
+def test_a_task_of_one_s_own_in_a_folder_further_down(prepare, folder, tmp_path):
+    own(tmp_path / "glue" / "domains", "sentence\tlabel", [f"{sentence(i, 4)}\t{i % 2}" for i in range(8)])
+    record = run(prepare, folder, tmp_path / "data", "domains/mine", glue=tmp_path / "glue")
+    assert record["sets"]["train"]["examples"] == 8
 
 
 def test_scores_of_one_s_own(prepare, folder, tmp_path):

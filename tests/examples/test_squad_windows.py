@@ -117,6 +117,27 @@ def test_windows_have_the_layout_of_bert(prepare, folder):
         assert (tokens == dictionary.eos()).sum() == 2 and (tokens != dictionary.pad()).all()
 
 
+def test_the_unknown_piece_has_the_name_that_its_tokenizer_says(windows, folder):
+    backbone = folder / "backbone"
+    text = (backbone / "vocab.txt").read_text(encoding="utf-8").replace("[UNK]", "<unk>")
+    (backbone / "vocab.txt").write_text(text, encoding="utf-8")
+    (backbone / "tokenizer_config.json").write_text('{"unk_token": "<unk>"}')
+    assert windows.load_encoder(backbone).encode("\u4e2d balo").symbols[0] == "<unk>"
+
+
+def test_answers_of_white_space_are_counted_and_named(prepare, folder, capsys):
+    data = make_squad()
+    paragraph = data["data"][0]["paragraphs"][0]
+    space = paragraph["context"].index(" ")
+    answers = [{"text": " ", "answer_start": space}]
+    paragraph["qas"].append({"id": "blank", "question": "what is blank ?", "answers": answers})
+    write_squad(folder / "train.json", data)
+    prepare.main(arguments(folder))
+    record = json.loads((folder / "data" / "prepare.json").read_text())["splits"]["train"]
+    assert record["answers_without_tokens"] == ["blank"] and record["answers_not_in_context"] == []
+    assert "of 1 left out, white space alone (blank)" in capsys.readouterr().out
+
+
 def test_answers_that_are_not_there_are_counted_and_named(prepare, folder, capsys):
     data = make_squad()
     qas = data["data"][0]["paragraphs"][0]["qas"]

@@ -36,6 +36,10 @@ def test_both_stages(project, stage_1, tmp_path):
     resumed = load_checkpoint_to_cpu(str(tmp_path / "resumed" / "checkpoint_last.pt"))["model"]
     assert all(torch.equal(value, state[key]) for key, value in resumed.items())
 
+    swapped = ",".join(reversed(stage_1.split(",")))
+    again = project.train(tmp_path / "resumed", *fusion[:-1], swapped, "--max-update", "99")
+    assert "fuses other adapters than --fusion-adapters" in error_line(again)
+
     out = succeed(project.generate(tmp_path / "straight" / "checkpoint_last.pt"))
     assert sum(line.startswith("H-") for line in out.splitlines()) == 20
 

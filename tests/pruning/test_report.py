@@ -93,6 +93,15 @@ def test_share_of_the_backbone(pruned_model, stock_model):
     assert report["adapter_share_of_backbone"] == report["trained"]["total"] / backbone
 
 
+def test_heads_are_no_part_of_the_backbone(build_bart):
+    model = build_bart(adapter="houlsby")
+    before = sparsity_report(model)
+    model.register_classification_head("sentence", num_classes=3)
+    report = sparsity_report(model)
+    assert report["trained"]["others"] > before["trained"]["others"] == 0
+    assert report["backbone_parameters"] == before["backbone_parameters"]
+
+
 def test_full_fine_tuning_trains_others_only(build_bart):
     report = sparsity_report(build_bart(adapter="none"))
     assert report["trained"]["others"] == report["trained"]["total"] == report["backbone_parameters"]

@@ -23,8 +23,8 @@ def test_everything_is_written(tmp_path):
     study = finished_study(tmp_path / "study", "table3", "figure2", without="sts-b-bert.base-full-seed1")
     names = write_report([study], tmp_path / "out")
     expected = {"README.md", "report.html", "claims.csv", "results.csv", "curves.csv", "timings.csv"}
-    expected |= {f"figure{i}.{kind}" for i in (1, 2, 4) for kind in ("png", "svg")} | {"table1.csv", "table3.csv", "scores.csv"}
-    expected |= {"table3.yaml", "figure2.yaml"}
+    expected |= {f"figure{i}.{kind}" for i in (1, 2, 4) for kind in ("png", "svg")}
+    expected |= {"scores.csv", "table1.csv", "table3.csv", "table3.yaml", "figure2.yaml"}
     assert set(names) == expected
     page = (tmp_path / "out" / "report.html").read_text()
     assert not re.findall(r'(?:src|href)="(?!data:)', page) and page.count("data:image/svg+xml;base64,") == 3

@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 from torch import Tensor, nn
 
+from ..checkpoint.fingerprint import fingerprint
 from ..checkpoint.start import read_state
 from ..errors import UsageError
 from ..modules import ADAPTER, SparseLinear, is_adapter_key, split_adapter_key
@@ -33,28 +34,43 @@ class FusionOptions:
 
 @dataclasses.dataclass(frozen=True)
 class Source:
-    """One trained adapter: what has to be known to build it again."""
+    """One trained adapter: what has to be known to build it again, and to know it again.
+
+    Args:
+        fingerprint: of its backbone.
+        weights: the fingerprint of its own tensors; older checkpoints do not say it.
+    """
 
     family: str
     options: BottleneckOptions
     fingerprint: str
+    weights: str = ""
 
     @classmethod
-    def of(cls, path: str, args: Namespace) -> "Source":
-        """Of a model's arguments.
+    def of(cls, path: str, state: dict) -> "Source":
+        """Of a checkpoint.
 
         Raises:
-            UsageError: the model has another family, several, or none.
+            UsageError: its model has another family, several, or none.
         """
+        args = state["cfg"].model
         family = getattr(args, "adapter", "none")
         if family not in FUSABLE:
             raise UsageError(f"{path} holds the adapter {family!r}: fusion takes files of {' or '.join(FUSABLE)}")
         options = enlarged(read_options(BottleneckOptions, args), getattr(args, "large_sparse", 1))
-        return cls(family, options, getattr(args, "backbone_fingerprint", ""))
+        own = [(key, value) for key, value in state["model"].items() if is_adapter_key(key)]
+        return cls(family, options, getattr(args, "backbone_fingerprint", ""), fingerprint(own))
 
     @classmethod
-    def from_json(cls, text: str) -> list["Source"]:
-        return [cls(**{**source, "options": BottleneckOptions(**source["options"])}) for source in json.loads(text)]
+    def all_of(cls, args: Namespace) -> list["Source"]:
+        """Those that a model's arguments have recorded."""
+        recorded = json.loads(getattr(args, "fusion_sources", "") or "[]")
+        return [cls(**{**source, "options": BottleneckOptions(**source["options"])}) for source in recorded]
+
+    def may_be(self, other: "Source") -> bool:
+        """Whether nothing speaks against the two being the same."""
+        known = self.weights in ("", other.weights) or not other.weights
+        return known and (self.family, self.options) == (other.family, other.options)
 
 
 class TrainedAdapters(nn.ModuleList):
@@ -98,7 +114,7 @@ class AdapterFusion(Adapter):
 
     def __init__(self, layer: nn.Module, options: FusionOptions):
         super().__init__()
-        sources = Source.from_json(options.fusion_sources)
+        sources = Source.all_of(options)
         for site in FUSABLE[sources[0].family].sites(layer):
             self.add_module(site, Fusion(layer.embed_dim, sources))
 
@@ -116,7 +132,7 @@ class AdapterFusion(Adapter):
         if not paths:
             raise UsageError("--adapter adapter_fusion needs --fusion-adapters: the files of trained adapters")
         states = {path: _read(path) for path in paths}
-        sources = [Source.of(path, state["cfg"].model) for path, state in states.items()]
+        sources = [Source.of(path, state) for path, state in states.items()]
         for path, source in zip(states, sources, strict=True):
             if source.family != sources[0].family:
                 raise UsageError(f"{path} holds {source.family} and {paths[0]} {sources[0].family}: fuse one family")
@@ -126,18 +142,24 @@ class AdapterFusion(Adapter):
         return lambda model: _load(model, [state["model"] for state in states.values()], paths)
 
 
-def check_backbone(args: Namespace, fingerprint: str) -> None:
-    """Compare the backbone with the one that the fused adapters were trained on.
+def check_backbone(args: Namespace, backbone: str) -> None:
+    """Compare the backbone, by its fingerprint, with the one that the fused adapters were trained on.
 
     Raises:
         UsageError: it is another one.
     """
-    for source in Source.from_json(getattr(args, "fusion_sources", "") or "[]"):
-        if source.fingerprint not in ("", fingerprint):
+    for source in Source.all_of(args):
+        if source.fingerprint not in ("", backbone):
             raise UsageError(
                 f"the adapters to fuse were trained on the backbone {source.fingerprint[:16]}, and this one is "
-                f"{fingerprint[:16]}: name theirs with --finetune-from-model"
+                f"{backbone[:16]}: name theirs with --finetune-from-model"
             )
+
+
+def same_sources(first: Namespace, other: Namespace) -> bool:
+    """Whether the models of these arguments fuse the same adapters, or none, as far as is known."""
+    sources = Source.all_of(first), Source.all_of(other)
+    return len(sources[0]) == len(sources[1]) and all(a.may_be(b) for a, b in zip(*sources, strict=True))
 
 
 def _read(path: str) -> dict:

@@ -8,7 +8,7 @@ from ..errors import UsageError
 from ..modules import ADAPTER
 from .options import AdapterOptions, enlarged, read_options
 from .registry import ADAPTERS
-from .sites import transformer_layers
+from .sites import AtResidual, transformer_layers
 
 
 def attach_adapters(model: nn.Module, args: Namespace) -> None:
@@ -35,6 +35,14 @@ def attach_adapters(model: nn.Module, args: Namespace) -> None:
         # At a residual connection, what is attached last acts first.
         for name in sorted(reversed(families), key=lambda name: ADAPTERS[name].is_part_of_sublayer):
             adapters[name].attach(layer)
+    model.register_forward_pre_hook(_forget)
     for finish in prepared:
         if finish is not None:
             finish(model)
+
+
+def _forget(model: nn.Module, args: tuple) -> None:
+    """Fairseq's trainer goes on after a pass that ran out of memory, whose leftovers must be neither used nor kept."""
+    for module in model.modules():
+        if isinstance(module, AtResidual):
+            module.forget()

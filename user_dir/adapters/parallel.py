@@ -31,10 +31,13 @@ class ParallelBottleneck(AtResidual, Bottleneck):
 
     def __init__(self, dim: int, options: ParallelOptions):
         super().__init__(dim, options, init="zero-up", scale=options.parallel_scale)
-        self.kept: Tensor | None = None
 
     def bind(self, layer: nn.Module, site: str) -> None:
         layer.fc1.register_forward_pre_hook(self._keep)
+
+    def forget(self) -> None:
+        super().forget()
+        self.kept: Tensor | None = None
 
     def _keep(self, module: nn.Module, args: tuple[Tensor]) -> None:
         self.kept = args[0]

@@ -46,11 +46,15 @@ class AtResidual:
     def attach(self, layer: nn.Module, site: str) -> None:
         self.bind(layer, site)
         # One residual_connection serves all sublayers of a layer, so the sublayer says when it has run.
-        self.due = False
+        self.forget()
         self.inner = layer.residual_connection
         layer.residual_connection = self._connect
         sublayer = layer.fc2 if site == "ffn" else getattr(layer, site)
         sublayer.register_forward_hook(self._sublayer_ran)
+
+    def forget(self) -> None:
+        """Leave nothing of a pass that did not end, as one does not that runs out of memory."""
+        self.due = False
 
     def _sublayer_ran(self, module: nn.Module, args: tuple, output: object) -> None:
         self.due = True

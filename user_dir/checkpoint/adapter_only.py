@@ -1,15 +1,14 @@
 """Checkpoints of what is trained alone, which find their backbone by path and know it by fingerprint."""
 
-import hashlib
 import os
 from collections.abc import Mapping
 
-import torch
 from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from ..errors import UsageError
 from ..modules import is_adapter_key, is_backbone_key
+from .fingerprint import fingerprint
 from .start import read_state
 from .upgrade import has_adapters
 
@@ -31,14 +30,9 @@ def backbone_fingerprint(model: nn.Module, state_dict: Mapping[str, Tensor] | No
         model: says which parameters those are.
         state_dict: where their values are; those of the model if None.
     """
-    digest = hashlib.sha256()
-    for key, parameter in sorted(model.named_parameters()):
-        if is_backbone_key(model, key):
-            value = parameter if state_dict is None else state_dict.get(key)
-            if value is not None:
-                digest.update(f"{key} {tuple(value.shape)}\n".encode())
-                digest.update(value.detach().cpu().to(torch.float32).contiguous().numpy())
-    return digest.hexdigest()
+    parameters = {key: value for key, value in model.named_parameters() if is_backbone_key(model, key)}
+    values = parameters if state_dict is None else {key: state_dict[key] for key in parameters if key in state_dict}
+    return fingerprint(values.items())
 
 
 def fingerprint_of(model: nn.Module, state: dict) -> str:

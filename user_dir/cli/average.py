@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from tqdm import tqdm
 
+from ..adapters.adapter_fusion import same_sources
 from ..adapters.options import fixed_options
 from ..errors import UsageError
 from ..files import written_at_once
@@ -58,6 +59,8 @@ def check_same_model(first: dict, other: dict, first_path: Path, path: Path) -> 
     changes = [f"{flag} {value} and {now.get(flag)}" for flag, value in before.items() if now.get(flag) != value]
     if changes:
         raise UsageError(f"{first_path} and {path} are of different models: {', '.join(changes)}")
+    if None not in models and not same_sources(*models):
+        raise UsageError(f"{first_path} and {path} fuse different adapters")
     backbones = {getattr(model, "backbone_fingerprint", "") for model in models}
     if len(backbones - {""}) > 1:
         raise UsageError(f"{first_path} and {path} were trained on different backbones")

@@ -28,7 +28,7 @@ from ..models.architectures import PREFIX
 from ..modules import ADAPTER, sparse_weights
 from ..tasks.prune_at_init import PruneAtInitConfig
 from .arguments import FILE_HELP, add_backbone, add_out, check_checkpoint_name, check_out, read_file
-from .extract import drop_mlps_, task_options
+from .extract import drop_mlps_, plain_section, task_options
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -57,8 +57,10 @@ def run(args: Namespace) -> None:
     plain = not families and stock_exists(merged, task)
     if plain:
         merged, task = stock_arguments(merged), stock_task(task)
+    # What is not there cannot be overridden: fairseq-validate wants both, and the data's place of whoever uses it.
+    sections = {"task": {**task, "data": ""}, "criterion": plain_section(state, "criterion")}
     with written_at_once(args.out) as temporary:
-        torch.save(fresh_checkpoint({"model": Namespace(**merged), "task": task}, weights), temporary)
+        torch.save(fresh_checkpoint({"model": Namespace(**merged), **sections}, weights), temporary)
     kind = "a plain fairseq checkpoint" if plain else f"{dense(families)}, needs --user-dir"
     print(f"{args.out}: {kind}, architecture {merged['arch']}")
 

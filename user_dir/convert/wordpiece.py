@@ -4,6 +4,7 @@
 rows of the embedding move with them. All other pieces keep their order.
 """
 
+import json
 from pathlib import Path
 
 import torch
@@ -22,6 +23,8 @@ def read_wordpiece(folder: Path, rows: int) -> Vocabulary | None:
     files = {FILE: folder / FILE if (folder / FILE).is_file() else "".join(f"{piece}\n" for piece in pieces)}
     if (folder / TOKENIZER).is_file():  # says whether the pieces are cased
         files[TOKENIZER] = folder / TOKENIZER
+    if unknown_token(folder) != read_json(folder / TOKENIZER).get("unk_token", NAMES["unk_token"]):
+        files[TOKENIZER] = json.dumps(read_json(folder / TOKENIZER) | {"unk_token": unknown_token(folder)}, indent=1)
     append_added(pieces, folder)
     first = []
     for name, default in NAMES.items():
@@ -53,6 +56,11 @@ def normalization(folder: Path) -> dict[str, bool | None]:
         "strip_accents": config.get("strip_accents"),
         "handle_chinese_chars": config.get("tokenize_chinese_chars", True),
     }
+
+
+def unknown_token(folder: Path) -> str:
+    """The piece that stands for what no piece does, which the library tokenizers wants to know."""
+    return token_name(folder, "unk_token", NAMES["unk_token"])
 
 
 def _pieces(folder: Path) -> list[str] | None:

@@ -42,6 +42,12 @@ class AdapterModelMixin:
                 raise UsageError("quantisation noise overwrites the frozen weights: use it without adapters")
             if options.adapter_only_checkpoints and not options.families:
                 raise UsageError("--adapter-only-checkpoints: with --adapter none there are no adapters to save")
+            kept = [getattr(args, f"{part}_layers_to_keep", None) for part in ("encoder", "decoder")]
+            if options.families and any(kept):
+                raise UsageError(
+                    "--encoder-layers-to-keep and --decoder-layers-to-keep renumber the layers of a file while it is "
+                    "loaded, which adapters do not follow: save the smaller backbone first, with --adapter none"
+                )
             model = super().build_model(args, task)
             attach_adapters(model, args)
             model.adapter_args = args  # the model's own args are another object in some fairseq models

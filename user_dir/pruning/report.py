@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from ..modules import SparseWeight, is_adapter_key, prunable_weights, split_adapter_key
+from ..modules import SparseWeight, is_adapter_key, is_backbone_key, prunable_weights, split_adapter_key
 
 
 def live_units(weight: SparseWeight) -> Tensor:
@@ -37,6 +37,7 @@ def sparsity_report(model: nn.Module, large_sparse: int = 1) -> dict:
         ``matrix_total`` sum them up; ``trained`` counts matrices, biases, layer norms and everything else
         (heads; the whole model in full fine-tuning) apart. A unit is dead if a matrix has no weight of it
         left; ``dead_adapters`` names the adapters that lost every unit.
+        ``backbone_parameters`` has no heads: neither the trained ones nor that of an encoder's pretraining.
         ``mask_sha256`` is the same where, and only where, the same weights are left.
     """
     rows = []
@@ -61,7 +62,7 @@ def sparsity_report(model: nn.Module, large_sparse: int = 1) -> dict:
         for name, group in unit_groups(weights).items()
     }
     trained = _trained(model)
-    backbone = sum(p.numel() for n, p in model.named_parameters() if not is_adapter_key(n))
+    backbone = sum(p.numel() for n, p in model.named_parameters() if is_backbone_key(model, n) and ".lm_head." not in n)
     adapters = sum(p.numel() for n, p in model.named_parameters() if is_adapter_key(n) and p.requires_grad)
     return {
         "matrix_total": _density(weights.values()),

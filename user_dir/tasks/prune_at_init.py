@@ -18,7 +18,7 @@ from fairseq.distributed import utils as distributed_utils
 from fairseq.models import BaseFairseqModel
 from omegaconf import DictConfig
 
-from ..adapters.adapter_fusion import check_backbone
+from ..adapters.adapter_fusion import check_backbone, same_sources
 from ..adapters.options import check_same_adapters, record
 from ..checkpoint.adapter_only import backbone_fingerprint, fingerprint_of, is_rounded
 from ..checkpoint.start import changed_settings, check_fits, checkpoint_to_load, is_relaunch, read_state
@@ -203,6 +203,11 @@ class PruneAtInitMixin:
         if resumed and state.get("cfg"):
             trained_with = state["cfg"].model
             check_same_adapters(cfg.model, trained_with, path)
+            if not same_sources(cfg.model, trained_with):
+                raise UsageError(
+                    f"{path} fuses other adapters than --fusion-adapters {cfg.model.fusion_adapters}: name the same, "
+                    "or start anew in another --save-dir"
+                )
             backbone, fingerprint = (getattr(trained_with, key, "") for key in ("backbone", "backbone_fingerprint"))
             backbone = cfg.model.backbone or _backbone_now(cfg.checkpoint.finetune_from_model, path, backbone)
             backbone = os.path.abspath(backbone) if backbone else ""
