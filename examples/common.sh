@@ -18,8 +18,18 @@ cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 [[ -z "${VENV:-}" || -d "$VENV/bin" ]] || fail "VENV $VENV: there is no environment"
 VENV="${VENV:-${VIRTUAL_ENV:-.venv}}"
+# With --cpu, fairseq would still count the GPUs, start a process for each and clip gradients on one.
+if [[ " $* " == *" --cpu "* ]]; then export CUDA_VISIBLE_DEVICES=; fi
 if [[ -x "$VENV/bin/python" ]]; then
     export PATH="$(cd "$VENV" && pwd)/bin:$PATH"
+fi
+# What fairseq makes of several nodes of Slurm if it is given a port, in the variable that torchrun sets.
+if [[ -z "${WORLD_SIZE:-}" && " $* " == *" --distributed-port "* && "${SLURM_NNODES:-1}" -gt 1 ]]; then
+    WORLD_SIZE="${SLURM_NTASKS:-$SLURM_NNODES}"
+    if ((WORLD_SIZE == SLURM_NNODES)); then
+        WORLD_SIZE=$((SLURM_NNODES * $(python -c 'import torch; print(max(1, torch.cuda.device_count()))')))
+    fi
+    export WORLD_SIZE
 fi
 # How long a thread spins for its next work before it leaves the core to others. On two cores, an update of MiniLM on RTE
 # takes 0.35 s with this, as with libgomp's own 300000, and 0.43 s without spinning (OMP_WAIT_POLICY=PASSIVE). But of two
@@ -96,7 +106,7 @@ add_adapter_flags() {
     case "+$ADAPTER+" in *+lora+*) arguments+=(--lora-rank "$LORA_RANK") ;; esac
     case "+$ADAPTER+" in *+prefix+* | *+mam+*) arguments+=(--prefix-length "$PREFIX_LENGTH") ;; esac
     if [[ "$PRUNER" != none ]]; then
-        arguments+=(--pruner "$PRUNER" --prune-batches "${PRUNE_BATCHES:-16}")
+        arguments+=(--pruner "$PRUNER" ${PRUNE_BATCHES:+--prune-batches "$PRUNE_BATCHES"})
         if [[ "$LARGE_SPARSE" == 1 ]]; then
             arguments+=(--sparsity "$SPARSITY")
         else
@@ -113,6 +123,8 @@ add_adapter_flags() {
 # Run fairseq-train with arguments and "${@:2}"; the learning rate rises over the first $1 % of the updates.
 train_with_warmup() {
     local updates
+    # A process that sees one GPU would otherwise train alone, whatever torchrun says.
+    if [[ -n "${WORLD_SIZE:-}" ]]; then arguments+=(--distributed-world-size "$WORLD_SIZE"); fi
     updates="$(python examples/count_updates.py "${arguments[@]}" "${@:2}")"
     python examples/same_data.py --data "$DATA" --save-dir "$SAVE_DIR"
     echo "training $SAVE_DIR: $updates updates, learning rate $LR"

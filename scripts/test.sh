@@ -19,4 +19,6 @@ pip_install ".[peers]" ||
     echo "note: the extra 'peers' could not be installed, its tests are skipped" >&2
 # Models are tiny here: a second thread costs more than it brings.
 export OMP_WAIT_POLICY="${OMP_WAIT_POLICY:-PASSIVE}" OMP_NUM_THREADS="${OMP_NUM_THREADS:-1}"
+# Tests of training say --cpu, with which fairseq would still use GPUs in part.
+export CUDA_VISIBLE_DEVICES=
 exec python -m pytest --numprocesses "${WORKERS:-2}" --dist worksteal "$@"

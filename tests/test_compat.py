@@ -1,5 +1,6 @@
 """The repairs of fairseq 0.12.3."""
 
+from argparse import Namespace
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,8 @@ from fairseq.data.encoders.sentencepiece_bpe import SentencepieceBPE
 from fairseq.data.iterators import BufferedIterator, EpochBatchIterator
 from fairseq.file_io import PathManager
 from fairseq.modules import layer_norm
+from fairseq.optim.amp_optimizer import AMPOptimizer
+from fairseq.optim.sgd import SGD as FairseqSGD
 from sparse_adapter import compat
 
 
@@ -113,3 +116,14 @@ def test_token_blocks_work_on_numpy_2():
 )
 def test_bytes_of_sentencepiece_become_their_characters(pieces, text):
     assert SentencepieceBPE.decode(None, pieces) == text
+
+
+def test_amp_divides_gradients_by_the_scale_once():
+    weight = torch.nn.Parameter(torch.tensor([1.0, -2.0]))
+    optimizer = object.__new__(AMPOptimizer)
+    optimizer.fp32_optimizer = FairseqSGD(Namespace(lr=[1.0], momentum=0.0, weight_decay=0.0), [weight])
+    optimizer._grad_scaler = torch.amp.GradScaler("cpu", init_scale=128.0)  # that of a GPU is off without one
+    optimizer.backward((weight * torch.tensor([0.5, 0.25])).sum())
+    optimizer.clip_grad_norm(0)
+    optimizer.step()
+    assert weight.tolist() == [0.5, -2.25]

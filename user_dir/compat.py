@@ -25,6 +25,7 @@ def apply() -> None:
     from fairseq.data.encoders import sentencepiece_bpe
     from fairseq.file_io import PathManager
     from fairseq.modules import layer_norm
+    from fairseq.optim import amp_optimizer
 
     from .checkpoint.adapter_file import also_reads_adapter_files
     from .checkpoint.loading import allow_fairseq_globals, explain_failures
@@ -72,6 +73,10 @@ def apply() -> None:
     if not hasattr(sentencepiece_bpe.SentencepieceBPE.decode, "__wrapped__"):
         decode = sentencepiece_bpe.SentencepieceBPE.decode
         sentencepiece_bpe.SentencepieceBPE.decode = joins_bytes(decode)
+
+    # fairseq 0.12.3 (amp_optimizer.py) clips gradients of PyTorch's optimizer and steps with its own wrapper around it,
+    # which GradScaler takes for another one: with --amp, the gradients are divided by the scale twice.
+    amp_optimizer.AMPOptimizer.step = step_as_clipped
 
     # fairseq 0.12.3 reads batches ahead in daemon threads. Where training ends within an epoch, one may be in the midst
     # of C++ code when Python ends, which aborts the process: "terminate called without an active exception".
@@ -147,6 +152,12 @@ def joins_bytes(decode: Callable[..., str]) -> Callable[..., str]:
         return bytes.fromhex(re.sub(r"<0x|>", "", found[0])).decode("utf-8", errors="replace")
 
     return wrapped
+
+
+def step_as_clipped(self) -> None:
+    """``AMPOptimizer.step`` with the optimizer whose gradients ``clip_grad_norm`` has divided by the scale."""
+    self.scaler.step(self.optimizer)
+    self.scaler.update()
 
 
 def copy_at_once(copy: Callable[..., object]) -> Callable[..., object]:

@@ -12,7 +12,7 @@
 #   SPARSITY       fraction of the adapters' weights to remove, 0 for dense adapters (default: 0.4)
 #   LARGE_SPARSE   k: adapters k times larger at sparsity 1 - 1/k, instead of SPARSITY
 #   LORA_RANK, PREFIX_LENGTH  of these families (default: 8, 30)
-#   PRUNE_BATCHES  training batches that snip and grasp score on (default: 16)
+#   PRUNE_BATCHES  training batches that snip and grasp score on (default: 16 of 16 examples)
 #   LR             peak learning rate (default: 5e-4 for models of less than 768 dimensions, otherwise 1e-4;
 #                  with ADAPTER=none 1e-4 and 2e-5)
 #   MAX_EPOCH      (default: 10)
@@ -46,6 +46,7 @@ arguments=(
     --seed "$SEED" --save-dir "$SAVE_DIR" --no-epoch-checkpoints
     --log-format simple --log-interval 10
 )
+if [[ -n "${BATCH_SIZE:-}" ]]; then PRUNE_BATCHES="${PRUNE_BATCHES:-16}"; fi
 add_adapter_flags 10
 if [[ "$ADAPTER" != none && "${WHOLE:-0}" != 1 ]]; then arguments+=(--adapter-only-checkpoints); fi
 train_with_warmup 6 "$@"

@@ -60,7 +60,10 @@ def test_flags_are_those_of_backbone_and_data(folder, capsys):
 @pytest.mark.parametrize("devices, batch", [("1", "16"), ("4", "4"), ("5", "3"), ("32", "1")])
 def test_devices_share_a_batch(folder, capsys, monkeypatch, devices, batch):
     monkeypatch.setenv("WORLD_SIZE", devices)
-    assert value(flags(folder, "rte", "bert", capsys), "--batch-size") == batch
+    words = flags(folder, "rte", "bert", capsys)
+    assert value(words, "--batch-size") == batch
+    # Over all of them, as many examples score the weights, or a few more.
+    assert 256 <= int(value(words, "--prune-batches")) * int(batch) <= 256 + int(batch)
 
 
 def test_flags_of_data_that_do_not_belong_to_the_backbone(folder, tmp_path):

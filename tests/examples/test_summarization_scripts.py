@@ -103,6 +103,18 @@ def test_large_has_the_papers_setting_and_arguments_override(run, tmp_path):
     assert (flags["--update-freq"], flags["--max-update"]) == ("2", "9")  # 16 batches in all, over 8 processes
     assert "--max-epoch" not in flags
     assert flags["--label-smoothing"] == "0" and "--fp16" in flags
+    # A process that sees one GPU of eight would not ask fairseq for the others.
+    assert flags["--distributed-world-size"] == "8"
+
+
+def test_nodes_of_slurm_are_counted_as_fairseq_does(run, tmp_path):
+    nodes = {"SLURM_NNODES": "2", "SLURM_NTASKS": "8", "ARCH": "sparse_adapter_bart_large"}
+    assert run("train.sh", "--distributed-port", "1234", **nodes).returncode == 0
+    flags = call(tmp_path)
+    assert (flags["--distributed-world-size"], flags["--update-freq"]) == ("8", "2")
+    assert run("train.sh", **nodes).returncode == 0  # without a port, fairseq stays on its node
+    flags = call(tmp_path)
+    assert "--distributed-world-size" not in flags and flags["--update-freq"] == "16"
 
 
 @pytest.mark.parametrize(

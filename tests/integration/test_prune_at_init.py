@@ -149,7 +149,7 @@ def test_full_fine_tuning_trains_everything(project, tmp_path):
 
 @pytest.mark.parametrize(
     "options",
-    [("--checkpoint-activations",), ("--update-freq", "2"), ("--amp",)],
+    [("--checkpoint-activations",), ("--update-freq", "2"), ("--amp",), ("--prune-max-tokens", "40")],
     ids=lambda options: options[0],
 )
 def test_fairseq_options_go_together_with_pruning(project, tmp_path, options):
@@ -164,6 +164,7 @@ REFUSED = {
     "unknown pruner": (("--pruner", "snipp", "--sparsity", "0.4"), "snip"),
     "a pruner without a sparsity": (("--pruner", "snip"), "--pruner snip needs a --sparsity"),
     "sparsity without a pruner": (("--sparsity", "0.4"), "--pruner"),
+    "batches of no token": ((*SPARSE, "--prune-max-tokens", "0"), "--prune-max-tokens 0"),
     "nothing to prune": ((*SPARSE, "--adapter", "none"), "nothing to prune"),
     "unknown scope": ((*SPARSE, "--prune-scope", "layer"), "global"),
     "unknown precision": (("--matmul-precision", "low"), "highest, high or medium"),
@@ -191,6 +192,7 @@ REFUSED = {
         (*SPARSE, "--criterion", "composite_loss", "--underlying-criterion", "cross_entropy"),
         "--criterion composite_loss",
     ),
+    "layers to keep": (("--encoder-layers-to-keep", "0"), "save the smaller backbone first"),
     "quantisation noise": (("--quant-noise-pq", "0.1"), "noise"),
 }
 

@@ -1,11 +1,15 @@
 """Scoring leaves no trace."""
 
 import random
+from types import SimpleNamespace
 
 import numpy as np
+import pytest
 import torch
 from fairseq.distributed import utils as distributed_utils
-from sparse_adapter.tasks import scoring
+from sparse_adapter.errors import UsageError
+from sparse_adapter.tasks import prune_at_init, scoring
+from sparse_adapter.tasks.prune_at_init import PruneAtInitConfig, PruneAtInitMixin
 from sparse_adapter.tasks.scoring import untouched
 from torch import nn
 
@@ -71,3 +75,15 @@ def test_masks_do_not_depend_on_the_precision_of_training():
         assert torch.get_float32_matmul_precision() == "medium"
     finally:
         torch.set_float32_matmul_precision(former)
+
+
+def test_scoring_that_does_not_fit_into_memory_is_one_line(model, monkeypatch):
+    def out_of_memory(*args, **kwargs):
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 3 GiB.\nMore about that")
+
+    monkeypatch.setattr(prune_at_init, "prune", out_of_memory)
+    task = SimpleNamespace(cfg=PruneAtInitConfig(pruner="random", sparsity=0.5))
+    cfg = SimpleNamespace(common=SimpleNamespace(seed=1))
+    with pytest.raises(UsageError, match="Tried to allocate 3 GiB.*give a --prune-max-tokens") as error:
+        PruneAtInitMixin._prune(task, model, None, cfg)
+    assert "\n" not in str(error.value)

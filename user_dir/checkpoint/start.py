@@ -55,7 +55,7 @@ _TRAINING = {
     "optimization": ("lr", "update_freq", "clip_norm"),
     "dataset": ("max_tokens", "batch_size"),
     "common": ("seed",),
-    "task": ("pruner", "prune_scope", "prune_seed", "prune_batches"),
+    "task": ("pruner", "prune_scope", "prune_seed", "prune_batches", "prune_max_tokens"),
     "checkpoint": ("finetune_from_model",),
 }
 

@@ -59,6 +59,13 @@ class PruneAtInitConfig(FairseqDataclass):
             "training step for snip and four for grasp"
         },
     )
+    prune_max_tokens: Optional[int] = field(
+        default=None,
+        metadata={
+            "help": "tokens of such a batch: scores are computed in float32, which takes more memory than training "
+            "with --fp16 or --bf16 (default: --max-tokens)"
+        },
+    )
     prune_seed: Optional[int] = field(
         default=None, metadata={"help": "seed of random scores and of the pruning batches (default: --seed)"}
     )
@@ -254,6 +261,11 @@ class PruneAtInitMixin:
                 )
             except DegenerateScores as error:
                 raise UsageError(str(error)) from error
+            except torch.OutOfMemoryError as error:
+                raise UsageError(
+                    f"scoring weights for --pruner {options.pruner} ran out of memory ({str(error).splitlines()[0]}): "
+                    "give a --prune-max-tokens below --max-tokens, and as many more --prune-batches"
+                ) from error
             masks = broadcast_masks(masks)
         for name, weight in prunable_weights(model).items():
             weight.prune_(masks[name])
@@ -319,3 +331,5 @@ def _check_options(cfg: DictConfig) -> None:
         raise UsageError(f"unknown --attention-kernel {cfg.attention_kernel!r}; choose math, or leave it out")
     if cfg.prune_batches < 1:
         raise UsageError(f"--prune-batches {cfg.prune_batches}: at least one batch is needed")
+    if cfg.prune_max_tokens is not None and cfg.prune_max_tokens < 1:
+        raise UsageError(f"--prune-max-tokens {cfg.prune_max_tokens}: a batch has at least one token")

@@ -30,12 +30,13 @@ def pruning_objective(task, model: BaseFairseqModel, criterion, cfg: DictConfig,
         criterion.to(torch.device("cuda"))
     device = next(model.parameters()).device
 
+    max_tokens = task.cfg.prune_max_tokens or cfg.dataset.max_tokens
     task.load_dataset(cfg.dataset.train_subset, epoch=1, combine=True)
     epoch = task.get_batch_iterator(
         dataset=task.dataset(cfg.dataset.train_subset),
-        max_tokens=cfg.dataset.max_tokens,
+        max_tokens=max_tokens,
         max_sentences=cfg.dataset.batch_size,
-        max_positions=utils.resolve_max_positions(task.max_positions(), model.max_positions(), cfg.dataset.max_tokens),
+        max_positions=utils.resolve_max_positions(task.max_positions(), model.max_positions(), max_tokens),
         ignore_invalid_inputs=True,
         required_batch_size_multiple=cfg.dataset.required_batch_size_multiple,
         seed=seed,
