@@ -12,6 +12,7 @@ from fairseq.data.encoders.sentencepiece_bpe import SentencepieceBPE
 from fairseq.data.iterators import BufferedIterator, EpochBatchIterator
 from fairseq.file_io import PathManager
 from fairseq.modules import layer_norm
+from fairseq.ngram_repeat_block import NGramRepeatBlock
 from fairseq.optim.amp_optimizer import AMPOptimizer
 from fairseq.optim.sgd import SGD as FairseqSGD
 from sparse_adapter import compat
@@ -127,3 +128,17 @@ def test_amp_divides_gradients_by_the_scale_once():
     optimizer.clip_grad_norm(0)
     optimizer.step()
     assert weight.tolist() == [0.5, -2.25]
+
+
+@pytest.mark.parametrize("size", [1, 2, 3, 4])
+def test_repeated_ngrams_are_banned_as_by_fairseq(size):
+    block = NGramRepeatBlock(size)
+    for step in range(12):
+        tokens, lprobs = torch.randint(5, (6, step + 1)), torch.randn(6, 9)
+        expected = lprobs.clone()
+        grams = [[tuple(row[i : i + size]) for i in range(len(row) - size + 1)] for row in tokens.tolist()]
+        for n, row in enumerate(tokens.tolist()):
+            for token in range(9):
+                if size > 1 and step + 2 > size and (*row[1 - size :], token) in grams[n]:
+                    expected[n, token] = -torch.inf
+        assert torch.equal(block(tokens, lprobs, 2, 3, step), expected)

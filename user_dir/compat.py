@@ -14,13 +14,15 @@ from collections.abc import Callable
 from contextlib import suppress
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from .errors import UsageError, one_line_errors
 
 
 def apply() -> None:
     """Idempotent; runs when the plugin is imported."""
-    from fairseq import checkpoint_utils, options
+    from fairseq import checkpoint_utils, ngram_repeat_block, options
     from fairseq.data import data_utils, iterators
     from fairseq.data.encoders import sentencepiece_bpe
     from fairseq.file_io import PathManager
@@ -77,6 +79,10 @@ def apply() -> None:
     # fairseq 0.12.3 (amp_optimizer.py) clips gradients of PyTorch's optimizer and steps with its own wrapper around it,
     # which GradScaler takes for another one: with --amp, the gradients are divided by the scale twice.
     amp_optimizer.AMPOptimizer.step = step_as_clipped
+
+    # fairseq 0.12.3 without its CUDA extension, which its wheels lack, writes --no-repeat-ngram-size hypothesis by
+    # hypothesis: on a GPU, some hundred copies from the host in every step.
+    ngram_repeat_block.NGramRepeatBlock._no_repeat_ngram = ban_repeated_ngrams
 
     # fairseq 0.12.3 reads batches ahead in daemon threads. Where training ends within an epoch, one may be in the midst
     # of C++ code when Python ends, which aborts the process: "terminate called without an active exception".
@@ -158,6 +164,22 @@ def step_as_clipped(self) -> None:
     """``AMPOptimizer.step`` with the optimizer whose gradients ``clip_grad_norm`` has divided by the scale."""
     self.scaler.step(self.optimizer)
     self.scaler.update()
+
+
+def ban_repeated_ngrams(self, tokens: Tensor, lprobs: Tensor, bsz: int, beam_size: int, step: int) -> Tensor:
+    """``NGramRepeatBlock._no_repeat_ngram`` of all hypotheses at once, and without waiting for the GPU.
+
+    Args:
+        tokens: ``(bsz * beam_size, step + 1)``.
+        lprobs: ``(bsz * beam_size, vocabulary)``, in which -inf is added to every token that would repeat an n-gram.
+    """
+    size = self.no_repeat_ngram_size
+    if not 2 <= size <= tokens.size(1):
+        return lprobs
+    ngrams = tokens.unfold(1, size, 1)
+    is_repeated = (ngrams[..., :-1] == tokens[:, None, 1 - size :]).all(dim=-1)
+    penalties = torch.zeros_like(is_repeated, dtype=lprobs.dtype).masked_fill_(is_repeated, -torch.inf)
+    return lprobs.scatter_add_(1, ngrams[..., -1], penalties)
 
 
 def copy_at_once(copy: Callable[..., object]) -> Callable[..., object]:
