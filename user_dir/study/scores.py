@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import pandas as pd
 
 from ..errors import UsageError
+from .catalogue import DESCENDING
 
 DEFAULT_PRUNER, DEFAULT_SPARSITY = "snip", 0.4  # the paper's
 FULL = {"family": "none"}
@@ -132,10 +133,10 @@ class Scores:
         return pairs
 
     def other_metrics(self, task: str, backbone: str) -> list[str]:
-        """Those that runs were scored by besides the one that counts, which ``value`` is, too."""
+        """Those of which more is better that runs were scored by besides the one that counts, as ``value`` is, too."""
         runs = self.select(task=task, backbone=backbone)
         found = dict.fromkeys(name for scores in runs["all_scores"].map(json.loads) for name in scores)
-        known = {"value", *runs["metric"]}
+        known = {"value", *runs["metric"], *DESCENDING}
         return [name for name in found if name not in known and _metric(runs, name).notna().all()]
 
     def cell(self, frame: pd.DataFrame, metric: str | None = None) -> Cell:
