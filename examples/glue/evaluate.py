@@ -121,6 +121,20 @@ def decide(task: Task, outputs: np.ndarray) -> np.ndarray:
     return outputs[:, 0] if task.regression else outputs.argmax(axis=1)
 
 
+def suffix_of(task: Task, subset: str) -> str:
+    """What names of a dev set beside the first end in, as mismatched of MNLI."""
+    return "" if subset == "valid" else task.dev[subset].removeprefix("dev_")
+
+
+def scores_of(task: Task, subset: str, predictions: np.ndarray, labels: np.ndarray) -> dict:
+    """What ``scores.json`` says of one dev set."""
+    found = score(task.metrics, predictions, labels) | {"n": len(labels)}
+    value = {"value": found[task.metrics[0]]} if subset == "valid" else {}
+    suffix = suffix_of(task, subset)
+    named = {f"{key}_{suffix}" if suffix else key: number for key, number in found.items()}
+    return value | named
+
+
 def as_text(task: Task, values: np.ndarray) -> list[str]:
     """Scores, to the precision of float32, or the labels of classes."""
     return [f"{value:.7g}" if task.regression else task.labels[value] for value in values]
@@ -141,14 +155,11 @@ def evaluate(args: argparse.Namespace) -> dict:
     name, task_of_glue = settings["task"], recorded_task(settings)
     model, task = load(args.checkpoint, args.data, settings, args.backbone, args.cpu)
     scores = {"task": name, "metric": task_of_glue.metrics[0]}
-    for subset, stem in task_of_glue.dev.items():
+    for subset in task_of_glue.dev:
         outputs, labels = predict(model, task, subset, args.batch_size)
-        suffix = "" if subset == "valid" else stem.removeprefix("dev_")
         predictions = decide(task_of_glue, outputs)
-        found = score(task_of_glue.metrics, predictions, labels)
-        if subset == "valid":
-            scores["value"] = found[scores["metric"]]
-        scores |= {"_".join(filter(None, (key, suffix))): value for key, value in (found | {"n": len(labels)}).items()}
+        scores |= scores_of(task_of_glue, subset, predictions, labels)
+        suffix = suffix_of(task_of_glue, subset)
         path = args.save_dir / f"{'-'.join(filter(None, ('predictions', suffix)))}.tsv"
         columns = {"prediction": as_text(task_of_glue, predictions), "label": as_text(task_of_glue, labels)}
         write_table(path, columns)

@@ -23,8 +23,9 @@ def read_wordpiece(folder: Path, rows: int) -> Vocabulary | None:
     files = {FILE: folder / FILE if (folder / FILE).is_file() else "".join(f"{piece}\n" for piece in pieces)}
     if (folder / TOKENIZER).is_file():  # says whether the pieces are cased
         files[TOKENIZER] = folder / TOKENIZER
-    if unknown_token(folder) != read_json(folder / TOKENIZER).get("unk_token", NAMES["unk_token"]):
-        files[TOKENIZER] = json.dumps(read_json(folder / TOKENIZER) | {"unk_token": unknown_token(folder)}, indent=1)
+    config, unknown = read_json(folder / TOKENIZER), unknown_token(folder)
+    if unknown != config.get("unk_token", NAMES["unk_token"]):
+        files[TOKENIZER] = json.dumps(config | {"unk_token": unknown}, indent=1)
     append_added(pieces, folder)
     first = []
     for name, default in NAMES.items():

@@ -68,8 +68,10 @@ class SparseAdapterSentencePredictionTask(PruneAtInitMixin, SentencePredictionTa
         if seen and "target" in sample:
             if self.cfg.regression_target:
                 count = regression_sums
+            elif self.cfg.num_classes == 2:
+                count = confusion
             else:
-                count = confusion if self.cfg.num_classes == 2 else hits
+                count = hits
             log.update(count(seen[0], sample["target"]))
         return loss, sample_size, log
 
