@@ -8,7 +8,6 @@ and loading its data here also means that a mistake in either ends the run befor
 
 import logging
 import math
-import os
 import sys
 
 logging.disable(logging.INFO)
@@ -36,7 +35,7 @@ def updates(argv: list[str]) -> int:
         ignore_invalid_inputs=True,
         required_batch_size_multiple=cfg.dataset.required_batch_size_multiple,
         seed=cfg.common.seed,
-        num_shards=int(os.environ.get("WORLD_SIZE", cfg.distributed_training.distributed_world_size)),
+        num_shards=cfg.distributed_training.distributed_world_size,
         epoch=1,
     )
     if not len(batches):

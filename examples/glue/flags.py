@@ -18,9 +18,9 @@ import sparse_adapter  # noqa: E402, F401  (safe loading)
 import torch  # noqa: E402
 from sparse_adapter.checkpoint.start import read_state  # noqa: E402
 from sparse_adapter.errors import UsageError, one_line_errors  # noqa: E402
+from sparse_adapter.tasks.sentence_prediction import SparseAdapterSentencePredictionConfig  # noqa: E402
 
 BATCH = 16  # examples of an update at most, over all devices; each has at least one
-PRUNE_BATCHES = 16  # of them
 # In float32, an update of MiniLM takes 1.7 times as long on a CPU that multiplies bfloat16.
 ON_CPU = {"--cpu": None, "--matmul-precision": "medium", "--attention-kernel": "math"}
 ACTIVATIONS = ("activation_fn", "pooler_activation_fn")  # which no shape betrays
@@ -106,10 +106,13 @@ def main(argv: list[str] | None = None) -> None:
     with one_line_errors():
         flags = backbone_flags(args.backbone) | data_flags(args.data)
         check_data(args.data, args.data / "input0" / "dict.txt", args.backbone, flags["--max-positions"])
-    devices = int(os.environ.get("WORLD_SIZE") or torch.cuda.device_count() or 1)
-    batch = max(1, BATCH // devices)
-    # As many examples as on one device score the weights.
-    print_flags(flags | {"--batch-size": batch, "--prune-batches": -(-PRUNE_BATCHES * BATCH // batch)})
+    if not os.environ.get("BATCH_SIZE"):
+        devices = int(os.environ.get("WORLD_SIZE") or torch.cuda.device_count() or 1)
+        batch = max(1, BATCH // devices)
+        # As many examples as on one device score the weights.
+        scored = SparseAdapterSentencePredictionConfig.prune_batches * BATCH
+        flags |= {"--batch-size": batch, "--prune-batches": -(-scored // batch)}
+    print_flags(flags)
 
 
 if __name__ == "__main__":

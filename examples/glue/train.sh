@@ -46,8 +46,6 @@ arguments=(
     --seed "$SEED" --save-dir "$SAVE_DIR" --no-epoch-checkpoints
     --log-format simple --log-interval 10
 )
-# The default that flags.py gives is for its own share of a batch.
-if [[ -n "${BATCH_SIZE:-}" ]]; then PRUNE_BATCHES="${PRUNE_BATCHES:-16}"; fi
 add_adapter_flags 10
 if [[ "$ADAPTER" != none && "${WHOLE:-0}" != 1 ]]; then arguments+=(--adapter-only-checkpoints); fi
 train_with_warmup 6 "$@"

@@ -61,14 +61,14 @@ for system in "${systems[@]}"; do settings_of "$system" >/dev/null; done
 
 export PRETRAIN_EPOCHS="${PRETRAIN_EPOCHS:-10}"
 FLAGS="$*" same_settings "$WORK/backbone" PRETRAIN_EPOCHS VOCAB MAX_LENGTH DIM LAYERS MAX_TOKENS SEED FLAGS
-pairs=(python "$here/debian_pairs.py" --debian "$SPARSE_ADAPTER_DATA/debian_descriptions/en-de.tsv.gz")
-if [[ ! -f "$WORK/general/prepare.json" ]]; then
+same_settings "$WORK/text" VOCAB MAX_LENGTH
+if [[ ! -f "$WORK/text/done" ]]; then
+    pairs=(python "$here/debian_pairs.py" --debian "$SPARSE_ADAPTER_DATA/debian_descriptions/en-de.tsv.gz")
     "${pairs[@]}" ${limit[@]+"${limit[@]}"} --captions "$SPARSE_ADAPTER_DATA/multi30k" --out "$WORK/text/general"
     RAW="$WORK/text/general" DATA="$WORK/general" bash "$here/prepare.sh"
-fi
-if [[ ! -f "$WORK/software/prepare.json" ]]; then
     "${pairs[@]}" ${limit[@]+"${limit[@]}"} --out "$WORK/text/software"
     RAW="$WORK/text/software" DATA="$WORK/software" BACKBONE_DIR="$WORK/general" bash "$here/prepare.sh"
+    touch "$WORK/text/done"
 fi
 
 export BACKBONE="$WORK/backbone/checkpoint_best.pt"

@@ -64,6 +64,8 @@ def test_devices_share_a_batch(folder, capsys, monkeypatch, devices, batch):
     assert value(words, "--batch-size") == batch
     # Over all of them, as many examples score the weights, or a few more.
     assert 256 <= int(value(words, "--prune-batches")) * int(batch) <= 256 + int(batch)
+    monkeypatch.setenv("BATCH_SIZE", "8")
+    assert not {"--batch-size", "--prune-batches"} & set(flags(folder, "rte", "bert", capsys))
 
 
 def test_flags_of_data_that_do_not_belong_to_the_backbone(folder, tmp_path):

@@ -194,15 +194,13 @@ def test_updates_are_counted_as_the_trainer_makes_them(tmp_path, monkeypatch):
     monkeypatch.setattr("logging.disable", lambda level: None)
     spec.loader.exec_module(count)
     monkeypatch.setattr(sys, "argv", ["count_updates"])  # fairseq looks for --user-dir there
-    monkeypatch.delenv("WORLD_SIZE", raising=False)
     command = [str(tmp_path), "--arch", "bart_base", "--lr-scheduler", "polynomial_decay", "--update-freq", "3"]
     command += ["--batch-size", "2", "--required-batch-size-multiple", "1", "--cpu", "--distributed-world-size", "1"]
     assert count.updates([*command, "--max-epoch", "5"]) == 10
     assert count.updates([*command, "--max-epoch", "5", "--max-update", "7"]) == 7
     # Longer targets than the model has positions are left out: 5 and its end symbol are the last to fit.
     assert count.updates([*command, "--max-epoch", "5", "--max-target-positions", "6", "--update-freq", "1"]) == 15
-    monkeypatch.setenv("WORLD_SIZE", "2")
-    assert count.updates([*command, "--max-epoch", "5"]) == 5
+    assert count.updates([*command, "--max-epoch", "5", "--distributed-world-size", "2"]) == 5
     with pytest.raises(SystemExit, match="^error: neither"):
         count.updates(command)
     with pytest.raises(SystemExit, match="^error: argument --arch/-a: invalid choice"):
