@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import load_file
+from safetensors.torch import load_file, save_file
 from sparse_adapter.errors import UsageError
 from torch import Tensor, nn
 
@@ -191,7 +191,7 @@ def test_half_precision(dtype, becomes, make_folder, tmp_path, capsys):
     assert "float16" in first if becomes is dtype else "in float32 (of bfloat16)" in first
 
 
-@pytest.mark.parametrize("kind", ["bert", "roberta", "mbart"])
+@pytest.mark.parametrize("kind", ["roberta", "xlm-roberta", "mbart"])
 def test_without_a_vocabulary(kind, make_folder, tmp_path, capsys):
     folder = make_folder(kind, ALL[kind], tokenizer=False)
     convert(folder.path, tmp_path / "ours")
@@ -200,6 +200,13 @@ def test_without_a_vocabulary(kind, make_folder, tmp_path, capsys):
     state = weights(tmp_path / "ours")
     embedding = next(value for key, value in state.items() if key.endswith("embed_tokens.weight"))
     assert torch.equal(embedding, folder.model.get_input_embeddings().weight)
+
+
+def test_bert_without_wordpieces(make_folder, tmp_path):
+    """Its rows would keep an order that is no dictionary's."""
+    folder = make_folder("bert", ALL["bert"], tokenizer=False)
+    assert "has no WordPieces" in refusal(folder.path, tmp_path / "ours")
+    assert not (tmp_path / "ours").exists()
 
 
 @pytest.mark.parametrize("kind", ALL)
@@ -244,6 +251,7 @@ def refusal(*arguments) -> str:
 @pytest.mark.parametrize(
     "kind, settings, message",
     [
+        ("bert", {"model_type": None}, "no model_type: add one of bert, roberta"),
         ("bert", {"model_type": "distilbert"}, "model_type distilbert is not supported: bert, roberta, xlm-roberta"),
         ("bert", {"position_embedding_type": "relative_key"}, "position_embedding_type relative_key"),
         ("roberta", {"position_embedding_type": "relative_key_query"}, "position_embedding_type relative_key_query"),
@@ -278,6 +286,19 @@ def test_untied_embeddings(kind, make_folder, tmp_path):
     if kind != "bart":
         bare = make_folder(kind, {"bert": "BertModel", "roberta": "RobertaModel"}[kind], tie_word_embeddings=False)
         convert(bare.path, tmp_path / "ours")
+
+
+def test_a_copy_that_transformers_does_not_read(make_folder, tmp_path, capsys):
+    """Tied in the configuration, and other numbers in the file."""
+    folder = make_folder("roberta", ALL["roberta"])
+    file = folder.path / "model.safetensors"
+    tensors = load_file(file)
+    tensors["lm_head.decoder.weight"] = torch.zeros_like(tensors["roberta.embeddings.word_embeddings.weight"])
+    save_file(tensors, file, metadata={"format": "pt"})
+    convert(folder.path, tmp_path / "ours")
+    said = capsys.readouterr().out
+    assert "note: lm_head.decoder.weight differs from embeddings.word_embeddings.weight, and is left out" in said
+    check_parity("roberta", folder, tmp_path / "ours")
 
 
 def test_damaged_and_dangerous_folders(make_folder, tmp_path):

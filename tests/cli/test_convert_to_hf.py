@@ -111,6 +111,21 @@ def test_a_real_pre_ln_bart_is_an_mbart(hf, tmp_path):
     )
 
 
+@pytest.mark.parametrize("target, start", [("ro_RO", True), ("", False)])
+def test_the_decoder_of_a_trained_mbart_starts_with_its_language(target, start, hf, make_folder, tmp_path, capsys):
+    folder = make_folder("mbart", "MBartForConditionalGeneration")
+    convert(folder.path, tmp_path / "ours")
+    state = torch.load(tmp_path / "ours" / "model.pt", weights_only=True)
+    state["args"].task, state["args"].source_lang = "translation_from_pretrained_bart", "en_XX"
+    state["args"].target_lang = target
+    torch.save(state, tmp_path / "ours" / "model.pt")
+    capsys.readouterr()
+    convert(tmp_path / "ours" / "model.pt", tmp_path / "again", "--to", "hf")
+    row = folder.tokenizer.convert_tokens_to_ids("ro_RO") if start else 2
+    assert json.loads((tmp_path / "again" / "config.json").read_text())["decoder_start_token_id"] == row
+    assert (f"decoder_start_token_id is {row:,}, the row of [ro_RO]" in capsys.readouterr().out) is start
+
+
 def test_without_an_lm_head(hf, make_folder, tmp_path):
     folder = make_folder("roberta", "RobertaModel", type_vocab_size=1)
     folder.model.embeddings.token_type_embeddings.weight.data.zero_()

@@ -13,7 +13,7 @@ from fairseq.data.encoders.hf_bert_bpe import BertBPE
 from fairseq.data.encoders.sentencepiece_bpe import SentencepieceBPE
 from sparse_adapter.convert.byte_bpe import read_byte_bpe
 from sparse_adapter.convert.pieces import LANGUAGES
-from sparse_adapter.convert.vocabulary import MASK
+from sparse_adapter.convert.vocabulary import MASK, SPECIAL
 from sparse_adapter.convert.wordpiece import normalization, read_wordpiece, unknown_token
 
 from .conftest import TEXT, convert
@@ -133,6 +133,56 @@ def test_capitals_in_the_vocabulary_are_kept_where_nothing_says_otherwise(tmp_pa
     assert normalization(tmp_path) == expected
 
 
+def wordpieces(folder: Path, **settings) -> Path:
+    (folder / "vocab.txt").write_text("\n".join(["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a", "", ""]))
+    (folder / "tokenizer_config.json").write_text(json.dumps(settings))
+    return folder
+
+
+@pytest.mark.parametrize(
+    "settings, told",
+    [
+        ({"do_lower_case": True}, False),
+        ({"do_lower_case": True, "strip_accents": False}, True),
+        ({"do_lower_case": False, "tokenize_chinese_chars": False}, True),
+    ],
+)
+def test_what_fairseqs_wordpieces_cannot_be_told(settings, told, tmp_path):
+    vocabulary = read_wordpiece(wordpieces(tmp_path, **settings), 5)
+    assert bool(vocabulary.notes) is told and all("strip_accents" in note for note in vocabulary.notes)
+
+
+def test_a_tokenizer_that_cuts_words_before_the_pieces(tmp_path):
+    vocabulary = read_wordpiece(wordpieces(tmp_path, tokenizer_class="BertJapaneseTokenizer"), 5)
+    assert vocabulary.files == {} and vocabulary.bpe.startswith("a BertJapaneseTokenizer of transformers alone")
+    for plain in ("BertTokenizerFast", None):
+        assert "vocab.txt" in read_wordpiece(wordpieces(tmp_path, tokenizer_class=plain), 5).files
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta", "xlm-roberta"])
+def test_added_tokens(kind, make_folder, tmp_path, capsys):
+    """One with a row is in the dictionary, one beyond the embedding is left out."""
+    size = len(make_folder(kind, CLASSES[kind]).tokenizer)
+    folder = make_folder(kind, CLASSES[kind], rows=size + 1)
+    added = {"[E1]": size, "[E2]": size + 1}
+    (folder.path / "added_tokens.json").write_text(json.dumps(added))
+    convert(folder.path, tmp_path / "ours")
+    out = capsys.readouterr().out
+    assert "note: fairseq cuts added tokens up like other text, though they have rows: 1, first [E1]" in out
+    dictionary = Dictionary.load(str(tmp_path / "ours" / "dict.txt"))
+    symbol = "[E1]" if kind != "roberta" else str(size)
+    assert dictionary.index(symbol) == size and len(dictionary) == size + 1
+
+
+def test_a_bpe_of_characters_is_not_gpt2s(tmp_path):
+    """As BERTweet's: its words end in </w>, which no byte does."""
+    model = {"type": "BPE", "vocab": {token: i for i, token in enumerate([*SPECIAL, "a", "b</w>"])}, "merges": []}
+    for cut, ours in (({"type": "ByteLevel"}, True), ({"type": "WhitespaceSplit"}, False), (None, False)):
+        tokenizer = {"model": model, "pre_tokenizer": cut, "normalizer": None}
+        (tmp_path / "tokenizer.json").write_text(json.dumps(tokenizer))
+        assert (read_byte_bpe(tmp_path, 6) is not None) is ours
+
+
 def test_white_space_is_a_wordpiece(tmp_path):
     """Unicode's line separators end a line for some functions of Python, and neither in vocab.txt nor in dict.txt."""
     pieces = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "a\u2028", "\u3000", "\x85b", "c"]
@@ -148,7 +198,7 @@ def test_a_vocabulary_that_does_not_fit(byte_bpe, make_folder, tmp_path):
     vocabulary = read_byte_bpe(byte_bpe, 290)
     rows = len(vocabulary.symbols)
     vocabulary.fit(rows - 1)  # without the mask at the end, as bart.large.cnn
-    assert MASK not in vocabulary.symbols
+    assert MASK not in vocabulary.symbols and "no row is <mask>: load the model with a task" in vocabulary.notes[0]
     with pytest.raises(UsageError, match="the embedding 200 rows"):
         vocabulary.fit(200)
 

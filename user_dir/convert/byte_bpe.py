@@ -20,7 +20,7 @@ def read_byte_bpe(folder: Path, rows: int) -> Vocabulary | None:
     if read is None:
         return None
     tokens, merges = read
-    append_added(tokens, folder)
+    notes = append_added(tokens, folder, rows)
     if tuple(tokens[: len(SPECIAL)]) != SPECIAL:
         raise UsageError(
             f"{folder}: the first tokens are {' '.join(tokens[:4])}, and fairseq's are {' '.join(SPECIAL)}"
@@ -30,7 +30,7 @@ def read_byte_bpe(folder: Path, rows: int) -> Vocabulary | None:
     encoder = {token: i for i, token in enumerate(tokens)}
     files = {ENCODER: json.dumps(encoder), MERGES: "\n".join([HEADER, *merges, ""])}
     bpe = f"--bpe gpt2 --gpt2-encoder-json {{out}}/{ENCODER} --gpt2-vocab-bpe {{out}}/{MERGES}"
-    return Vocabulary(symbols, files, bpe, "its numbers are rows, which encoder.json gives to the tokens")
+    return Vocabulary(symbols, files, bpe, "its numbers are rows, which encoder.json gives to the tokens", notes=notes)
 
 
 def _vocabulary_and_merges(folder: Path) -> tuple[list[str], list[str]] | None:
@@ -38,11 +38,19 @@ def _vocabulary_and_merges(folder: Path) -> tuple[list[str], list[str]] | None:
         merges = (folder / THEIR_MERGES).read_text(encoding="utf-8").split("\n")
         merges = [merge for i, merge in enumerate(merges) if merge and (i or not merge.startswith("#version"))]
         return by_row(read_json(folder / THEIR_ENCODER), folder / THEIR_ENCODER), merges
-    model = read_json(folder / "tokenizer.json").get("model", {})
-    if model.get("type") != "BPE":
+    tokenizer = read_json(folder / "tokenizer.json")
+    model = tokenizer.get("model", {})
+    if model.get("type") != "BPE" or not _of_bytes(tokenizer):
         return None
     merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]]
     return by_row(model["vocab"], folder / "tokenizer.json"), merges
+
+
+def _of_bytes(tokenizer: dict) -> bool:
+    """Whether it takes text as it is and cuts it as GPT-2's does: others, as BERTweet's, are of characters."""
+    cut = tokenizer.get("pre_tokenizer") or {}
+    steps = [step.get("type") for step in cut.get("pretokenizers", [cut])]
+    return steps == ["ByteLevel"] and tokenizer.get("normalizer") is None
 
 
 def write_byte_bpe(source: Path, folder: Path, rows: int) -> bool:

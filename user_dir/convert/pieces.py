@@ -10,7 +10,7 @@ from pathlib import Path
 from sentencepiece import SentencePieceProcessor
 
 from ..errors import UsageError
-from .vocabulary import MASK, SPECIAL, Vocabulary, added_tokens
+from .vocabulary import MASK, SPECIAL, Vocabulary, added_tokens, append_added
 
 FILE = "sentencepiece.bpe.model"
 OWN = ("<unk>", "<s>", "</s>")
@@ -32,7 +32,10 @@ def read_xlmr_pieces(folder: Path, rows: int) -> Vocabulary | None:
     symbols = _symbols(folder)
     if symbols is None:
         return None
-    return Vocabulary([*symbols, MASK], {FILE: folder / FILE}, BPE, f"row {len(symbols):,} is {MASK}")
+    remark = f"row {len(symbols):,} is {MASK}"
+    symbols.append(MASK)
+    notes = append_added(symbols, folder, rows)
+    return Vocabulary(symbols, {FILE: folder / FILE}, BPE, remark, notes=notes)
 
 
 def read_mbart_pieces(folder: Path, rows: int) -> Vocabulary | None:

@@ -43,7 +43,9 @@ def convert_to_fairseq(folder: Path, out: Path) -> list[str]:
     if vocabulary is not None:
         vocabulary.fit(args[VOCAB])
         args |= vocabulary.args
-    rows, found, left_out = _choose(kind, kind.rows(args), open_tensors(folder), folder)
+        remarks += vocabulary.notes
+    rows, found, left_out, ties = _choose(kind, kind.rows(args), open_tensors(folder), folder, config)
+    remarks += ties
     if left_out:
         remarks.append(f"left out, as fairseq has no place for them: {', '.join(left_out)}")
     tensors, dtypes = _read(rows, found, args, None if vocabulary is None else vocabulary.order)
@@ -67,6 +69,8 @@ def convert_to_fairseq(folder: Path, out: Path) -> list[str]:
 
 def _kind(config: dict) -> Kind:
     model_type = config.get("model_type")
+    if model_type is None:
+        raise UsageError(f"config.json has no model_type: add one of {', '.join(KINDS)}")
     if model_type not in KINDS:
         raise UsageError(f"model_type {model_type} is not supported: {', '.join(KINDS)} are")
     return KINDS[model_type]
@@ -93,13 +97,15 @@ def _check_settings(kind: Kind, config: dict) -> list[str]:
     return []
 
 
-def _choose(kind: Kind, rows: list[Row], tensors: dict[str, Load], folder: Path) -> tuple[list[Row], dict, list[str]]:
+def _choose(
+    kind: Kind, rows: list[Row], tensors: dict[str, Load], folder: Path, config: dict
+) -> tuple[list[Row], dict, list[str], list[str]]:
     """Find the rows' tensors under the names that a task's model has for them.
 
     Returns:
-        The rows that are there, what reads them by row, and what is left over and belongs to a task.
+        The rows that are there, what reads them by row, what is left over and belongs to a task, and remarks.
     """
-    found = {}
+    found, remarks = {}, []
     for name, load in tensors.items():
         bare = name.removeprefix(kind.prefix)
         for old, new in OLD_NAMES.items():
@@ -109,9 +115,11 @@ def _choose(kind: Kind, rows: list[Row], tensors: dict[str, Load], folder: Path)
     for copy, original in kind.tied.items():
         load = found.pop(copy, None)
         if load is not None and not torch.equal(load().float(), found.setdefault(original, load)().float()):
-            raise UsageError(
-                f"{folder}: {copy} is not {original} (tie_word_embeddings false), and fairseq's {kind.name} has one"
-            )
+            if not config.get("tie_word_embeddings", True):
+                raise UsageError(
+                    f"{folder}: {copy} is not {original} (tie_word_embeddings false), and fairseq's {kind.name} has one"
+                )
+            remarks.append(f"{copy} differs from {original}, and is left out, as transformers does: they are tied")
     groups = {row.group for row in rows if row.theirs in found}
     rows = [row for row in rows if not row.group or row.group in groups]
     missing = sorted({row.theirs for row in rows} - set(found))
@@ -121,7 +129,7 @@ def _choose(kind: Kind, rows: list[Row], tensors: dict[str, Load], folder: Path)
     unknown = [name for name in extra if not name.startswith(kind.left_out)]
     if unknown:
         raise UsageError(f"{folder} has {len(unknown)} tensors that {kind.name} has not (first: {unknown[0]})")
-    return rows, found, extra
+    return rows, found, extra, remarks
 
 
 def _read(rows: list[Row], found: dict[str, Load], args: dict, order: Tensor | None) -> tuple[dict, set[torch.dtype]]:

@@ -51,6 +51,9 @@ def convert_to_huggingface(state: dict, source: Path, out: Path, merge_lora_: Ca
     args, tensors = _whole_model(state, merge_lora_)
     remarks = kind.unfinish(tensors, args)
     config = _config(kind, args, tensors)
+    if (start := _language_row(state["cfg"].task, config["vocab_size"])) is not None:
+        config["decoder_start_token_id"] = start
+        remarks.append(f"decoder_start_token_id is {start:,}, the row of [{state['cfg'].task.target_lang}]")
     dtype = torch.float16 if halves == {torch.float16} else torch.float32
     config["torch_dtype"] = str(dtype).removeprefix("torch.")
     tensors = {key: value.to(dtype).contiguous() for key, value in _rename(kind, args, tensors).items()}
@@ -66,6 +69,14 @@ def convert_to_huggingface(state: dict, source: Path, out: Path, merge_lora_: Ca
     if heads:
         lines.append(f"note: left out: {', '.join(sorted(heads))}")
     return lines + [f"note: {remark}" for remark in remarks]
+
+
+def _language_row(task: Namespace | None, rows: int) -> int | None:
+    """The row of the target language, with which the decoder begins if an mBART was trained to translate."""
+    languages = (getattr(task, "langs", None) or "").split(",")
+    target = getattr(task, "target_lang", None)
+    # They come after the pieces, and <mask> is the last row (fairseq, translation_from_pretrained_bart.py).
+    return rows - 1 - len(languages) + languages.index(target) if target in languages else None
 
 
 def _arguments(state: dict) -> Namespace:

@@ -25,6 +25,7 @@ class Vocabulary:
         remark: what there is to know about certain rows.
         order: transformers' row for each of fairseq's; None if it is the same.
         args: what it tells fairseq's task.
+        notes: in which text is encoded otherwise than in transformers.
     """
 
     symbols: list[str]
@@ -33,6 +34,7 @@ class Vocabulary:
     remark: str = ""
     order: torch.Tensor | None = None
     args: dict = dataclasses.field(default_factory=dict)
+    notes: list[str] = dataclasses.field(default_factory=list)
 
     def fit(self, rows: int) -> None:
         """Fill up with symbols that never occur, as fairseq does; the row of the mask may be missing at the end.
@@ -46,6 +48,8 @@ class Vocabulary:
         if len(self.symbols) > rows:
             raise UsageError(f"the vocabulary has {len(self.symbols):,} entries and the embedding {rows:,} rows")
         self.symbols += [f"madeupword{i:04d}" for i in range(rows - len(self.symbols))]
+        if MASK not in self.symbols:
+            self.notes.append(f"no row is {MASK}: load the model with a task that does not add it, as translation")
 
     def dictionary(self) -> str:
         """dict.txt. fairseq's tasks add <mask> themselves: it is written where that would give it another row."""
@@ -94,11 +98,18 @@ def added_tokens(folder: Path) -> dict[int, str]:
     return tokens | {i: token for token, i in read_json(folder / "added_tokens.json").items()}
 
 
-def append_added(symbols: list[str], folder: Path) -> None:
-    """Append the added tokens that come after a vocabulary, with symbols that never occur in gaps."""
-    later = {i: token for i, token in added_tokens(folder).items() if i >= len(symbols)}
+def append_added(symbols: list[str], folder: Path, rows: int) -> list[str]:
+    """Append the added tokens that come after a vocabulary and have rows, with symbols that never occur in gaps.
+
+    Returns:
+        What there is to say about them.
+    """
+    later = {i: token for i, token in added_tokens(folder).items() if len(symbols) <= i < rows}
     for i in range(len(symbols), max(later, default=-1) + 1):
         symbols.append(later.get(i, f"unused{i}"))
+    if not (tokens := [later[i] for i in sorted(later) if later[i] != MASK]):
+        return []
+    return [f"fairseq cuts added tokens up like other text, though they have rows: {len(tokens)}, first {tokens[0]}"]
 
 
 def token_name(folder: Path, name: str, default: str) -> str:

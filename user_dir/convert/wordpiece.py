@@ -13,20 +13,29 @@ from ..errors import UsageError
 from .vocabulary import MASK, SPECIAL, Vocabulary, append_added, by_row, read_json, token_name
 
 FILE, TOKENIZER = "vocab.txt", "tokenizer_config.json"
+# Tokenizers of transformers that cut text as BERT's does; none or a general one says nothing.
+CLASSES = ("BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer", "PreTrainedTokenizer", "TokenizersBackend")
 NAMES = {"cls_token": "[CLS]", "pad_token": "[PAD]", "sep_token": "[SEP]", "unk_token": "[UNK]"}  # as SPECIAL
 
 
-def read_wordpiece(folder: Path, rows: int) -> Vocabulary | None:
+def read_wordpiece(folder: Path, rows: int) -> Vocabulary:
+    """
+    Raises:
+        UsageError: there are none, or none for a special symbol: the rows cannot be put in fairseq's order.
+    """
     pieces = _pieces(folder)
     if pieces is None:
-        return None
+        raise UsageError(
+            f"{folder} has no WordPieces, neither {FILE} nor in tokenizer.json, and BERT's rows have to be put in the "
+            "order of fairseq's dictionary: copy the tokenizer's files there (SentencePieces do not fit BERT here)"
+        )
     files = {FILE: folder / FILE if (folder / FILE).is_file() else "".join(f"{piece}\n" for piece in pieces)}
     if (folder / TOKENIZER).is_file():  # says whether the pieces are cased
         files[TOKENIZER] = folder / TOKENIZER
     config, unknown = read_json(folder / TOKENIZER), unknown_token(folder)
     if unknown != config.get("unk_token", NAMES["unk_token"]):
         files[TOKENIZER] = json.dumps(config | {"unk_token": unknown}, indent=1)
-    append_added(pieces, folder)
+    notes = append_added(pieces, folder, rows)
     first = []
     for name, default in NAMES.items():
         token = token_name(folder, name, default)
@@ -40,9 +49,14 @@ def read_wordpiece(folder: Path, rows: int) -> Vocabulary | None:
     ids = ", ".join(f"{pieces[i]} is {symbol}" for i, symbol in zip(first, SPECIAL, strict=True))
     if MASK in symbols:
         ids += f", {mask} is {MASK} (row {symbols.index(MASK):,})"
-    cased = not normalization(folder)["lowercase"]
-    bpe = f"--bpe bert --bpe-vocab-file {{out}}/{FILE}{' --bpe-cased' if cased else ''}"
-    return Vocabulary(symbols, files, bpe, ids, order=torch.tensor(first + rest))
+    how = normalization(folder)
+    bpe = f"--bpe bert --bpe-vocab-file {{out}}/{FILE}{'' if how['lowercase'] else ' --bpe-cased'}"
+    if how["strip_accents"] not in (None, how["lowercase"]) or not how["handle_chinese_chars"]:
+        notes.append(f"--bpe bert knows neither strip_accents nor tokenize_chinese_chars, which {TOKENIZER} sets")
+    own = _tokenizer_class(folder)
+    if own not in CLASSES:
+        files, bpe = {}, f"a {own} of transformers alone, which cuts it in words of its own first"
+    return Vocabulary(symbols, files, bpe, ids, order=torch.tensor(first + rest), notes=notes)
 
 
 def normalization(folder: Path) -> dict[str, bool | None]:
@@ -59,6 +73,11 @@ def normalization(folder: Path) -> dict[str, bool | None]:
     }
 
 
+def _tokenizer_class(folder: Path) -> str:
+    named = (read_json(folder / file).get("tokenizer_class") for file in (TOKENIZER, "config.json"))
+    return next(filter(None, named), CLASSES[0]).removesuffix("Fast")
+
+
 def unknown_token(folder: Path) -> str:
     """The piece that stands for what no piece does, which the library tokenizers wants to know."""
     return token_name(folder, "unk_token", NAMES["unk_token"])
@@ -68,6 +87,9 @@ def _pieces(folder: Path) -> list[str] | None:
     """All WordPieces by row. A line ends at a line feed only: some pieces are other white space."""
     if (folder / FILE).is_file():
         with (folder / FILE).open(encoding="utf-8", newline="\n") as lines:
-            return [line.rstrip("\r\n") for line in lines]
+            pieces = [line.rstrip("\r\n") for line in lines]
+        while pieces and not pieces[-1]:
+            pieces.pop()
+        return pieces
     model = read_json(folder / "tokenizer.json").get("model", {})
     return by_row(model["vocab"], folder / "tokenizer.json") if model.get("type") == "WordPiece" else None
