@@ -80,8 +80,8 @@ def apply() -> None:
     # which GradScaler takes for another one: with --amp, the gradients are divided by the scale twice.
     amp_optimizer.AMPOptimizer.step = step_as_clipped
 
-    # fairseq 0.12.3 without its CUDA extension, which its wheels lack, writes --no-repeat-ngram-size hypothesis by
-    # hypothesis: on a GPU, some hundred copies from the host in every step.
+    # fairseq 0.12.3 without its CUDA extension, which its wheels lack, ignores --no-repeat-ngram-size: it looks for the
+    # last tokens of a hypothesis in the padding behind it. On a GPU, that takes some hundred copies in every step.
     ngram_repeat_block.NGramRepeatBlock._no_repeat_ngram = ban_repeated_ngrams
 
     # fairseq 0.12.3 reads batches ahead in daemon threads. Where training ends within an epoch, one may be in the midst
@@ -170,10 +170,11 @@ def ban_repeated_ngrams(self, tokens: Tensor, lprobs: Tensor, bsz: int, beam_siz
     """``NGramRepeatBlock._no_repeat_ngram`` of all hypotheses at once, and without waiting for the GPU.
 
     Args:
-        tokens: ``(bsz * beam_size, step + 1)``.
+        tokens: ``(bsz * beam_size, longest)``, of which ``step + 1`` are there and the rest is padding. fairseq's
+            Python takes the n-gram to go on from the end of the padding, and bans nothing.
         lprobs: ``(bsz * beam_size, vocabulary)``, in which -inf is added to every token that would repeat an n-gram.
     """
-    size = self.no_repeat_ngram_size
+    size, tokens = self.no_repeat_ngram_size, tokens[:, : step + 1]
     if not 2 <= size <= tokens.size(1):
         return lprobs
     ngrams = tokens.unfold(1, size, 1)
