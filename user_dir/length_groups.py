@@ -1,8 +1,12 @@
 """Batches of examples of similar length that are others in every epoch."""
 
+from collections.abc import Sequence
+
 import numpy as np
 from fairseq.data import BaseWrapperDataset, FairseqDataset
 from omegaconf import DictConfig, open_dict
+
+from .errors import UsageError, one_line_errors
 
 GROUP = 512
 
@@ -24,15 +28,44 @@ def grouped_by_length(sizes: np.ndarray) -> np.ndarray:
     return np.concatenate([group[np.argsort(sizes[group], kind="stable")] for group in groups])
 
 
-class LengthGroupedDataset(BaseWrapperDataset):
-    """Gives the examples of ``dataset``, of the given lengths, in the order of :func:`grouped_by_length`."""
+def in_random_order(batches: Sequence) -> list:
+    """The same order each time. fairseq leaves the batches of validation in theirs, and ``--max-valid-steps`` takes
+    the first ones: of groups sorted by length, these are the shortest.
+    """
+    return [batches[i] for i in np.random.default_rng(0).permutation(len(batches))]
 
-    def __init__(self, dataset: FairseqDataset, lengths: np.ndarray):
+
+class LengthGroupedDataset(BaseWrapperDataset):
+    """Gives the examples of ``dataset``, of the given lengths, in the order of :func:`grouped_by_length`.
+
+    Args:
+        evaluated: its batches come as they are, as fairseq shuffles those of training alone.
+    """
+
+    def __init__(self, dataset: FairseqDataset, lengths: np.ndarray, evaluated: bool):
         super().__init__(dataset)
-        self.lengths = np.asarray(lengths)
+        self.lengths, self.evaluated = np.asarray(lengths), evaluated
 
     def ordered_indices(self) -> np.ndarray:
         return grouped_by_length(self.lengths)
+
+    def batch_by_size(self, *args, **kwargs) -> list:
+        batches = super().batch_by_size(*args, **kwargs)
+        return in_random_order(batches) if self.evaluated else batches
+
+
+class KeepAllMixin:
+    """A task that leaves no example out for its length: fairseq would train on the others with a warning in the log."""
+
+    def filter_indices_by_size(self, indices, dataset, max_positions=None, ignore_invalid_inputs=False):
+        _, too_long = dataset.filter_indices_by_size(indices, max_positions)
+        with one_line_errors():
+            if len(too_long):
+                raise UsageError(
+                    f"{len(too_long):,} of {len(indices):,} examples are longer than {max_positions} tokens: that is "
+                    "--max-tokens (or --prune-max-tokens), to be raised, or what the model has positions for"
+                )
+        return indices
 
 
 def rebuild_batches(cfg: DictConfig) -> None:

@@ -49,7 +49,7 @@ def predictions(args: argparse.Namespace) -> list[str]:
             if (args.data / part / "dict.txt").is_file():
                 shutil.copyfile(args.data / part / "dict.txt", folder / part / "dict.txt")
         limit = room(task, settings["max_length"], settings["separator"])
-        write_texts(examples, SUBSET, folder, encode, symbols, limit)
+        write_texts(examples, SUBSET, folder, encode, symbols, limit, remedy="fill it in")
         model, fairseq_task = load(args.checkpoint, folder, settings, args.backbone, args.cpu)
         outputs, _ = predict(model, fairseq_task, SUBSET, args.batch_size)
     return as_text(task, decide(task, outputs))

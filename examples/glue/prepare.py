@@ -79,18 +79,26 @@ def cut(parts: list[list[str]], limit: int) -> list[list[str]]:
 
 
 def write_texts(
-    examples: list[Example], name: str, folder: Path, encode: Encoder, symbols: Dictionary, limit: int
+    examples: list[Example],
+    name: str,
+    folder: Path,
+    encode: Encoder,
+    symbols: Dictionary,
+    limit: int,
+    remedy: str = "remove the example",
 ) -> dict[str, int]:
-    """Write ``input0/name`` and ``input1/name``, of at most ``limit`` tokens together, and return the counts."""
+    """Write ``input0/name`` and ``input1/name``, of at most ``limit`` tokens together, and return the counts.
+
+    Raises:
+        DataError: nothing of a sentence is left; the message ends with ``remedy``.
+    """
     parts = len(examples[0].texts)
     with written(folder, [f"input{i}" for i in range(parts)], name, symbols) as builders:
         truncated = tokens = unknown = 0
         for example in tqdm(examples, name, mininterval=2):
             encoded = [encode(text) for text in example.texts]
             if not all(encoded):
-                raise DataError(
-                    f"{example.where}: nothing of a sentence is left after tokenisation; remove the example"
-                )
+                raise DataError(f"{example.where}: nothing of a sentence is left after tokenisation; {remedy}")
             kept = cut(encoded, limit)
             truncated += kept != encoded
             for builder, part in zip(builders, kept, strict=True):

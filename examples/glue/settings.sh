@@ -17,5 +17,7 @@ run_settings() {
 
     if [[ ! -f "$DATA/prepare.json" ]]; then
         fail "DATA $DATA holds no prepared data; make it with TASK=$TASK GLUE_DIR=... bash examples/glue/prepare.sh"
+    elif ! grep -q '"num_classes"' "$DATA/prepare.json"; then
+        fail "DATA $DATA is not of examples/glue: its prepare.json says nothing of num_classes"
     fi
 }

@@ -62,7 +62,11 @@ def answer(task, model, args: argparse.Namespace) -> dict[str, tuple[Question, l
     found = {}
     for batch in tqdm(batches.next_epoch_itr(shuffle=False), "questions", mininterval=2):
         batch = utils.move_to_cuda(batch, device) if device.type == "cuda" else batch
-        logits, _ = model(**batch["net_input"], classification_head_name=task.cfg.classification_head_name)
+        tokens, lengths = (batch["net_input"][name] for name in ("src_tokens", "src_lengths"))
+        # A question may have more windows than go through the model at once.
+        parts = zip(*(each.split(max(1, args.max_tokens // tokens.size(1))) for each in (tokens, lengths)), strict=True)
+        head = task.cfg.classification_head_name
+        logits = torch.cat([model(part, src_lengths=own, classification_head_name=head)[0] for part, own in parts])
         for question, answers in zip(batch["questions"], task.answers(batch, logits), strict=True):
             found[question.id] = question, answers
     return {question.id: found[question.id] for question in dataset.questions}

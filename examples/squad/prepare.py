@@ -92,7 +92,7 @@ class Split:
         found = example.found()
         if len(found) < len(example.answers):
             self.not_in_context.append(example.id)
-        context, question = self.encode(example.context), self.encode(example.question)
+        context, question = self.encode(example.context), self.encode(example.question.strip())
         if not (context.symbols and question.symbols):
             raise DataError(
                 f"question {example.id}: nothing of it, or of its context, is left after tokenisation; remove it"
@@ -103,6 +103,8 @@ class Split:
                 span = context.span(start, end)
             except LookupError:  # of white space or control characters alone
                 continue
+            text = example.context[start:end]
+            start, end = start + len(text) - len(text.lstrip()), end - len(text) + len(text.rstrip())
             if (context.chars[span[0]][0], context.chars[span[1]][1]) != (start, end):
                 self.inside_tokens.append(example.id)
             break

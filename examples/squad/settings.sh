@@ -16,5 +16,7 @@ run_settings() {
 
     if [[ ! -f "$DATA/prepare.json" ]]; then
         fail "DATA $DATA holds no prepared data; make it with SQUAD_TRAIN=... SQUAD_DEV=... bash examples/squad/prepare.sh"
+    elif ! grep -q '"doc_stride"' "$DATA/prepare.json"; then
+        fail "DATA $DATA is not of examples/squad: its prepare.json says nothing of doc_stride"
     fi
 }

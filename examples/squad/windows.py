@@ -88,8 +88,9 @@ class Encoder:
         chars, following = encoding.offsets, [start for start, _ in encoding.offsets[1:]] + [len(text)]
         for i, next_start in enumerate(following):
             start, end = chars[i]
-            # Without accents, e and a combining accent are e, which leaves the accent to no token.
-            while end < next_start and unicodedata.combining(text[end]):
+            # Without accents, e and a combining accent are e, which leaves the accent to no token; so do other marks,
+            # as vowels of Thai, and what is not seen.
+            while end < next_start and unicodedata.category(text[end]) in ("Mn", "Cf"):
                 end += 1
             chars[i] = start, end
         return Text([str(i) for i in encoding.ids] if self.by_index else encoding.tokens, chars)

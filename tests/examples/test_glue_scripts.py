@@ -187,6 +187,13 @@ def test_mistakes_are_one_line(run, tmp_path, script, settings, expected):
     assert not (tmp_path / "call").exists() and not (tmp_path / "absent").exists()
 
 
+def test_data_of_another_example(run, tmp_path):
+    (tmp_path / "rte-bert" / "prepare.json").write_text('{"settings": {"doc_stride": 128}}')
+    for script in ("train.sh", "evaluate.sh", "predict.sh"):
+        done = run(script)
+        assert done.returncode == 1 and "rte-bert is not of examples/glue" in done.stderr, script
+
+
 @pytest.mark.parametrize("script", ["prepare.sh", "train.sh", "evaluate.sh", "predict.sh"])
 def test_help_names_every_setting(run, script):
     shown = run(script, "--help").stdout

@@ -242,6 +242,34 @@ def test_characters_of_tokens_are_those_of_the_original(windows, tmp_path):
     assert "[SEP]" not in encoder.encode("balo [SEP] rin").symbols
 
 
+@pytest.mark.parametrize("context", ["go ที่นี่ now", "go तु now", "go ❤\ufe0f now", "go cafe\u0301 now"])
+def test_marks_that_leave_no_token_stay_with_the_one_before(windows, tmp_path, context):
+    make_backbone_dir(tmp_path)
+    text = windows.load_encoder(tmp_path).encode(context)
+    first, last = text.span(3, len(context) - 4)
+    assert context[text.chars[first][0] : text.chars[last][1]] == context[3:-4]
+
+
+def test_white_space_around_questions_and_answers_means_nothing(prepare, folder, tmp_path, capsys):
+    prepare.main(arguments(folder, *SHORT))
+    plain = {path.name: path.read_bytes() for path in (folder / "data").iterdir()}
+    data = make_squad()
+    for paragraph in data["data"][0]["paragraphs"]:
+        for qa in paragraph["qas"]:
+            qa["question"] = f" \n {qa['question']} "
+    answer = data["data"][0]["paragraphs"][0]["qas"][0]["answers"][0]
+    answer["text"], answer["answer_start"] = f" {answer['text']}", answer["answer_start"] - 1
+    write_squad(folder / "train.json", data)
+    prepare.main(arguments(folder, *SHORT))
+    for name, content in plain.items():
+        if name.startswith(("train.tokens", "train.targets")):
+            assert (folder / "data" / name).read_bytes() == content
+    before, after = (
+        json.loads(text)["splits"] for text in (plain["prepare.json"], (folder / "data/prepare.json").read_bytes())
+    )
+    assert before["train"]["answers_inside_tokens"] == after["train"]["answers_inside_tokens"]
+
+
 def test_gpt2_bpe_gives_the_symbols_of_fairseq(windows, tmp_path):
     """A byte-level BPE without merges but for two; fairseq's own encoder is the reference."""
     from fairseq.data.encoders.gpt2_bpe_utils import bytes_to_unicode, get_encoder

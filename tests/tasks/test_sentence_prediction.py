@@ -2,10 +2,13 @@
 
 from collections import Counter
 
+import numpy as np
 import pytest
 import torch
+from fairseq.data import ListDataset, NestedDictionaryDataset
 from scipy.stats import pearsonr
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef
+from sparse_adapter.length_groups import LengthGroupedDataset
 from sparse_adapter.tasks.sentence_prediction import accuracy, confusion, f1, hits, matthews, pearson, regression_sums
 
 
@@ -16,6 +19,20 @@ def summed(count, outputs: torch.Tensor, targets: torch.Tensor, parts: int) -> d
     for start, end in zip(ends, ends[1:], strict=False):
         total.update(count(outputs[start:end], targets[start:end].view(-1, 1)))
     return {name.removeprefix("_count_"): value for name, value in total.items()}
+
+
+def test_batches_of_validation_are_in_random_order():
+    """--max-valid-steps takes the first ones, and groups are sorted by length."""
+    items = [torch.ones(length) for length in range(1, 65)]
+    lengths = np.array([len(item) for item in items])
+    for evaluated in (True, False):
+        examples = NestedDictionaryDataset({"text": ListDataset(items, lengths)}, sizes=[lengths])
+        dataset = LengthGroupedDataset(examples, lengths, evaluated)
+        batches = dataset.batch_by_size(dataset.ordered_indices(), max_sentences=4)
+        first = [int(lengths[batch].max()) for batch in batches]
+        assert sorted(first) == list(range(4, 65, 4)) and (first != sorted(first)) is evaluated
+        again = dataset.batch_by_size(dataset.ordered_indices(), max_sentences=4)
+        assert [list(batch) for batch in again] == [list(batch) for batch in batches]
 
 
 @pytest.mark.parametrize("seed", range(5))

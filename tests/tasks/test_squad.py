@@ -214,6 +214,18 @@ def mark_answers(model) -> None:
     model.classification_heads["span"].register_forward_hook(point)
 
 
+def test_no_window_is_left_out_for_its_length(task):
+    """fairseq gives the shorter ones and a warning where --max-tokens is less than the longest."""
+    dataset = task.dataset("train")
+    longest = int(dataset.sizes.max())
+    batches = task.get_batch_iterator(dataset, max_tokens=longest, max_positions=longest, ignore_invalid_inputs=True)
+    assert sum(len(batch) for batch in batches.frozen_batches) == len(dataset)
+    with pytest.raises(SystemExit, match=r"^error: \d of 6 examples are longer than .* --max-tokens"):
+        task.get_batch_iterator(
+            dataset, max_positions=longest - 1, ignore_invalid_inputs=True, disable_iterator_cache=True
+        ).next_epoch_itr()
+
+
 def test_missing_data_is_one_line(tmp_path):
     config = SquadConfig(data=str(tmp_path), classification_head_name="span")
     with pytest.raises(SystemExit, match="error: .*dict.txt is missing; make the data with"):

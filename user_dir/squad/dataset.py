@@ -12,7 +12,7 @@ import torch
 from fairseq.data import Dictionary, FairseqDataset, data_utils
 
 from ..errors import UsageError
-from ..length_groups import grouped_by_length
+from ..length_groups import grouped_by_length, in_random_order
 from .answers import Question
 
 
@@ -84,11 +84,18 @@ class SquadDataset(FairseqDataset):
     def ordered_indices(self) -> np.ndarray:
         return grouped_by_length(self.sizes)
 
-    def batch_by_size(self, indices, max_tokens=None, **kwargs):
+    def batch_by_size(self, indices, max_tokens=None, max_sentences=None, required_batch_size_multiple=1):
         # A question of many windows is a batch of its own, even if that takes more than --max-tokens.
-        if max_tokens and len(indices):
-            max_tokens = max(max_tokens, int(self.padded[indices].max()))
-        return super().batch_by_size(indices, max_tokens=max_tokens, **kwargs)
+        padded = self.padded if max_tokens is None else np.minimum(self.padded, max_tokens)
+        batches = data_utils.batch_by_size(
+            indices,
+            num_tokens_fn=lambda index: int(padded[index]),
+            num_tokens_vec=padded[indices].astype("int64"),
+            max_tokens=max_tokens,
+            max_sentences=max_sentences,
+            required_batch_size_multiple=required_batch_size_multiple,
+        )
+        return batches if self.questions is None else in_random_order(batches)
 
 
 def load_split(data: Path, split: str, dictionary: Dictionary) -> SquadDataset:

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from ..errors import UsageError, one_line_errors
-from ..length_groups import LengthGroupedDataset, rebuild_batches
+from ..length_groups import KeepAllMixin, LengthGroupedDataset, rebuild_batches
 from .heads import freeze_lm_head, head_outputs
 from .prune_at_init import PruneAtInitConfig, PruneAtInitMixin
 
@@ -23,7 +23,7 @@ class SparseAdapterSentencePredictionConfig(PruneAtInitConfig, SentencePredictio
 
 
 @register_task("sparse_adapter_sentence_prediction", dataclass=SparseAdapterSentencePredictionConfig)
-class SparseAdapterSentencePredictionTask(PruneAtInitMixin, SentencePredictionTask):
+class SparseAdapterSentencePredictionTask(KeepAllMixin, PruneAtInitMixin, SentencePredictionTask):
     """``sentence_prediction`` that prunes the adapters once, before training.
 
     Validation reports accuracy, F1 of class 1 and Matthews correlation, or Pearson correlation of a regression.
@@ -59,7 +59,8 @@ class SparseAdapterSentencePredictionTask(PruneAtInitMixin, SentencePredictionTa
             unshuffled.defn["target"] = DoubleLabelDataset(unshuffled.defn["target"].labels)
         if not self.cfg.no_shuffle:
             rebuild_batches(self.cfg)
-            self.datasets[split] = LengthGroupedDataset(unshuffled, unshuffled.sizes[0])
+            # fairseq asks for the parts of a split in one for training alone.
+            self.datasets[split] = LengthGroupedDataset(unshuffled, unshuffled.sizes[0], evaluated=not combine)
         return self.datasets[split]
 
     def valid_step(self, sample: dict, model: BaseFairseqModel, criterion):

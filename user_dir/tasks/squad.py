@@ -17,7 +17,7 @@ from omegaconf import II, MISSING, DictConfig, OmegaConf, open_dict
 from torch import Tensor
 
 from ..errors import UsageError, one_line_errors
-from ..length_groups import rebuild_batches
+from ..length_groups import KeepAllMixin, rebuild_batches
 from ..squad import Answer, SquadDataset, add_span_head, best_answers, load_split, score
 from .heads import freeze_lm_head, head_outputs
 from .prune_at_init import PruneAtInitConfig, PruneAtInitMixin
@@ -33,7 +33,7 @@ class SquadConfig(PruneAtInitConfig):
 
 
 @register_task("sparse_adapter_squad", dataclass=SquadConfig)
-class SparseAdapterSquadTask(PruneAtInitMixin, FairseqTask):
+class SparseAdapterSquadTask(KeepAllMixin, PruneAtInitMixin, FairseqTask):
     """Training on windows, validation on questions.
 
     Validation reports exact match and F1 of the best answer over all windows of a question, over the whole set. All
