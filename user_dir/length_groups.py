@@ -6,8 +6,6 @@ import numpy as np
 from fairseq.data import BaseWrapperDataset, FairseqDataset
 from omegaconf import DictConfig, open_dict
 
-from .errors import UsageError, one_line_errors
-
 GROUP = 512
 
 
@@ -52,20 +50,6 @@ class LengthGroupedDataset(BaseWrapperDataset):
     def batch_by_size(self, *args, **kwargs) -> list:
         batches = super().batch_by_size(*args, **kwargs)
         return in_random_order(batches) if self.evaluated else batches
-
-
-class KeepAllMixin:
-    """A task that leaves no example out for its length: fairseq would train on the others with a warning in the log."""
-
-    def filter_indices_by_size(self, indices, dataset, max_positions=None, ignore_invalid_inputs=False):
-        _, too_long = dataset.filter_indices_by_size(indices, max_positions)
-        with one_line_errors():
-            if len(too_long):
-                raise UsageError(
-                    f"{len(too_long):,} of {len(indices):,} examples are longer than {max_positions} tokens: that is "
-                    "--max-tokens (or --prune-max-tokens), to be raised, or what the model has positions for"
-                )
-        return indices
 
 
 def rebuild_batches(cfg: DictConfig) -> None:

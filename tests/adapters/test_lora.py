@@ -261,13 +261,33 @@ def test_feed_forward_maps_are_w_plus_ba(build, stock):
             torch.testing.assert_close(outer(x), expected, rtol=0, atol=1e-5)
             materialize_(part)
             torch.testing.assert_close(outer(x), expected, rtol=0, atol=1e-5)
-            torch.testing.assert_close(outer.weight, inner.weight + delta)
+            torch.testing.assert_close(part.merged, inner.weight + delta)
 
 
-@pytest.mark.parametrize("dtype, called", [(torch.float32, False), (torch.bfloat16, True), (torch.float16, True)])
-def test_half_precision_adds_outputs_and_not_weights(build, dtype, called):
-    """W + (α/r) B A would round most of a small B A away, for all inputs alike."""
-    layer, x, calls = build().to(dtype).encoder.layers[0], torch.randn(LENGTH, BATCH, DIM, dtype=dtype), []
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
+@pytest.mark.parametrize("autocast", [False, True])
+@pytest.mark.parametrize("need_weights", [False, True])
+def test_adds_outputs_and_not_weights(build, dtype, autocast, need_weights):
+    """In half precision, W + (α/r) B A would round most of a small B A away, for all inputs alike."""
+    model = build() if autocast else build().to(dtype)
+    layer, x, calls = model.encoder.layers[0], torch.randn(LENGTH, BATCH, DIM), []
+    mask = torch.zeros(LENGTH, LENGTH).masked_fill(torch.ones(LENGTH, LENGTH).triu(1).bool(), -torch.inf)
+    x, mask = (y if autocast else y.to(dtype) for y in (x, mask))
     layer.self_attn.v_proj.register_forward_hook(lambda *_: calls.append(1))
-    layer.self_attn(query=x, key=x, value=x)
-    assert bool(calls) == called
+    with torch.autocast("cpu", dtype, enabled=autocast and dtype != torch.float32):
+        output, _ = layer.self_attn(query=x, key=x, value=x, attn_mask=mask, need_weights=need_weights)
+    assert calls == [1] and output.dtype == dtype and output.isfinite().all()
+
+
+def test_training_stores_no_attention_weights(model, stock):
+    """Those of fairseq's own attention take batch * heads * target * source numbers, several times."""
+    layer, attention = model.train().decoder.layers[1], stock.decoder.layers[1].encoder_attn
+    x, memory, masked = torch.randn(LENGTH, BATCH, DIM), torch.randn(MEMORY, BATCH, DIM), padding(MEMORY)
+    expected, _ = explicit(attention, x, memory, masked[:, None, None], change(layer, "encoder_attn"))
+    for need_weights in (False, True):
+        arguments = {"key_padding_mask": masked, "static_kv": True, "need_weights": need_weights}
+        sizes = []
+        with torch.autograd.graph.saved_tensors_hooks(lambda y, sizes=sizes: sizes.append(y.numel()) or y, lambda y: y):
+            ours = layer.encoder_attn(query=x, key=memory, value=memory, **arguments)[0]
+        torch.testing.assert_close(ours, expected, rtol=0, atol=1e-5)
+        assert (BATCH * attention.num_heads * LENGTH * MEMORY in sizes) is need_weights

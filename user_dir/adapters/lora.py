@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-from collections.abc import Callable
 from functools import partial
 
 import torch
@@ -12,6 +11,7 @@ from torch.nn import functional
 from ..errors import UsageError
 from ..modules import Materializable, SparseLinear
 from .options import option
+from .projected_attention import call_projections
 from .registry import Adapter, register_adapter
 from .sites import sites
 
@@ -88,31 +88,24 @@ class LowRank(Materializable):
 
     @torch.no_grad()
     def materialize_(self) -> None:
-        self.merged = self.linear.weight
+        self.merged = self.linear.weight + self.delta()
 
     def dematerialize_(self) -> None:
         self.merged = None
 
 
 class LowRankLinear(nn.Linear):
-    """What a projection with LoRA becomes. Its parameters, keys and hooks stay what they were.
-
-    fairseq's attention reads ``weight`` and passes by ``forward`` where torch's own attention serves
-    (multihead_attention.py, no incremental state), so both have to know of LoRA.
-    """
+    """What a projection with LoRA becomes. Its parameters, keys and hooks stay what they were."""
 
     low_rank: LowRank
-
-    @property
-    def weight(self) -> Tensor:
-        merged = self.low_rank.merged
-        return self._parameters["weight"] + self.low_rank.delta() if merged is None else merged
 
     def forward(self, x: Tensor) -> Tensor:
         if self.low_rank.merged is not None:
             return functional.linear(x, self.low_rank.merged, self.bias)
-        # Cheaper than one product with the sum, whose gradient would be that of the whole weight.
-        return functional.linear(x, self._parameters["weight"], self.bias) + self.low_rank(x)
+        # Not one product with W + (α/r) BA: its gradient would be that of the whole weight, and in half precision the
+        # sum rounds most of the second away, for all inputs alike: of a weight of 0.03 and in bfloat16, what is less
+        # than 1e-4.
+        return super().forward(x) + self.low_rank(x)
 
 
 class SiteLora(nn.ModuleDict):
@@ -127,25 +120,10 @@ class SiteLora(nn.ModuleDict):
 
     def attach(self, layer: nn.Module, site: str) -> None:
         owner = _owner(layer, site)
-        if site != "ffn":
-            object.__setattr__(self, "attention", owner)  # which owns the projections
         for name, low_rank in self.items():
             low_rank.attach_to(_linear(owner, name))
-            if low_rank.dropout.p > 0:
-                self._call_projections()  # dropout acts on their input
-
-    def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> "SiteLora":
-        super()._apply(fn, recurse)
-        # In half precision W + (α/r) BA rounds most of the second away, for all inputs alike: of a weight of 0.03 and
-        # in bfloat16, what is less than 1e-4.
-        if any(parameter.dtype in (torch.float16, torch.bfloat16) for parameter in self.parameters()):
-            self._call_projections()
-        return self
-
-    def _call_projections(self) -> None:
-        """Let fairseq's attention call them, instead of reading their weights for torch's attention."""
-        if hasattr(self, "attention"):
-            self.attention.skip_embed_dim_check = True
+        if site != "ffn":
+            call_projections(owner)
 
 
 def _owner(layer: nn.Module, site: str) -> nn.Module:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from ..errors import UsageError
 from ..modules import Materializable, SparseLinear, SparseWeight
 from .options import option
+from .projected_attention import ProjectedAttention, call_projections
 from .registry import Adapter, register_adapter
 from .sites import attention_sites
 
@@ -93,7 +94,9 @@ class Prefix(Materializable):
         attention = getattr(layer, site)
         if not (attention.self_attention or attention.encoder_decoder_attention):
             raise UsageError("prefixes do not fit --cross-self-attention: use another adapter")
+        call_projections(attention)
         if attention.self_attention:
+            object.__setattr__(attention, "prefix", self)  # which does not own it, or the backbone's keys would change
             attention.register_forward_pre_hook(self._before_self_attention, with_kwargs=True)
         else:
             attention.register_forward_pre_hook(self._before_cross_attention, with_kwargs=True)
@@ -102,7 +105,11 @@ class Prefix(Materializable):
             attention.register_forward_hook(self._drop_weights)
 
     def _before_self_attention(self, attention: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
-        """Pass the prefix off as earlier positions of incremental decoding; a padding mask then grows by itself."""
+        """Where attention is fairseq's own, pass the prefix off as earlier positions of incremental decoding; a padding
+        mask then grows by itself.
+        """
+        if isinstance(attention, ProjectedAttention) and attention.is_fused(**kwargs):
+            return args, kwargs
         state = kwargs.get("incremental_state")
         if state is None:
             state = {}

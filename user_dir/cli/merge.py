@@ -70,7 +70,7 @@ def merge_lora_(model: nn.Module) -> None:
     """Add ``(α/r) B A`` to the projections, in place, and leave LoRA without effect."""
     low_ranks = [module for module in model.modules() if isinstance(module, LowRank)]
     for module in tqdm(low_ranks, desc="merging LoRA", unit="matrix", disable=not low_ranks):
-        module.linear._parameters["weight"] += module.delta()
+        module.linear.weight += module.delta()
         module.up.weight.values.zero_()
 
 

@@ -12,8 +12,9 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from ..errors import UsageError, one_line_errors
-from ..length_groups import KeepAllMixin, LengthGroupedDataset, rebuild_batches
+from ..length_groups import LengthGroupedDataset, rebuild_batches
 from .heads import freeze_lm_head, head_outputs
+from .keep_all import KeepAllMixin
 from .prune_at_init import PruneAtInitConfig, PruneAtInitMixin
 
 

@@ -17,9 +17,10 @@ from omegaconf import II, MISSING, DictConfig, OmegaConf, open_dict
 from torch import Tensor
 
 from ..errors import UsageError, one_line_errors
-from ..length_groups import KeepAllMixin, rebuild_batches
+from ..length_groups import rebuild_batches
 from ..squad import Answer, SquadDataset, add_span_head, best_answers, load_split, score
 from .heads import freeze_lm_head, head_outputs
+from .keep_all import KeepAllMixin
 from .prune_at_init import PruneAtInitConfig, PruneAtInitMixin
 
 

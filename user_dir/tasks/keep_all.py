@@ -1,0 +1,22 @@
+"""A training set of which nothing is left out."""
+
+import numpy as np
+from fairseq.data import FairseqDataset
+
+from ..errors import UsageError, one_line_errors
+
+
+class KeepAllMixin:
+    """A task that leaves no example out for its length: fairseq would train on the others with a warning in the log."""
+
+    def filter_indices_by_size(
+        self, indices: np.ndarray, dataset: FairseqDataset, max_positions=None, ignore_invalid_inputs: bool = False
+    ) -> np.ndarray:
+        _, too_long = dataset.filter_indices_by_size(indices, max_positions)
+        with one_line_errors():
+            if len(too_long):
+                raise UsageError(
+                    f"{len(too_long):,} of {len(indices):,} examples are longer than {max_positions} tokens: that is "
+                    "--max-tokens (or --prune-max-tokens), to be raised, or what the model has positions for"
+                )
+        return indices
