@@ -94,9 +94,16 @@ same_settings() {
         fail "$1 was begun with $was and is now asked for with $is: give another folder, or delete this one"
     fi
 }
-DECODING_SETTINGS="BEAM LENPEN MAX_LEN_B MIN_LEN NO_REPEAT_NGRAM AVERAGE"
+DECODING_SETTINGS="BEAM LENPEN MAX_LEN_B MIN_LEN NO_REPEAT_NGRAM ROUGE_WORDS AVERAGE"
 RUN_SETTINGS="DATA ARCH ADAPTER BOTTLENECK LORA_RANK PREFIX_LENGTH PRUNER SPARSITY LARGE_SPARSE PRUNE_BATCHES LR DROPOUT
     MAX_EPOCH MAX_UPDATE MAX_TOKENS UPDATE_FREQ MAX_POSITIONS SEED FLAGS $DECODING_SETTINGS"
+
+# Add to options where the backbone of adapter-only checkpoints is, if BACKBONE says so.
+add_backbone() {
+    if [[ -n "${BACKBONE:-}" ]]; then
+        options+=(--model-overrides "$(python -c 'import sys; print({"backbone": sys.argv[1]})' "$BACKBONE")")
+    fi
+}
 
 # Add to arguments what adapter_settings says, and the length of the training. $1 is the default of MAX_EPOCH.
 add_adapter_flags() {

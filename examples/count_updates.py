@@ -27,11 +27,20 @@ def updates(argv: list[str]) -> int:
     task.load_dataset(cfg.dataset.train_subset, combine=True, epoch=1)
     sides = [getattr(args, f"max_{side}_positions", None) for side in ("source", "target")]
     model_positions = getattr(args, "max_positions", None) if None in sides else tuple(sides)
+    dataset, max_tokens = task.dataset(cfg.dataset.train_subset), cfg.dataset.max_tokens
+    limits = [utils.resolve_max_positions(task.max_positions(), model_positions, *more) for more in ([], [max_tokens])]
+    indices = dataset.ordered_indices()
+    fitting, batched = (len(dataset.filter_indices_by_size(indices, limit)[0]) for limit in limits)
+    if batched < fitting:
+        sys.exit(
+            f"error: {fitting - batched:,} of {len(indices):,} training examples are longer than --max-tokens "
+            f"{max_tokens} and would be left out: raise MAX_TOKENS, or prepare the data shorter"
+        )
     batches = task.get_batch_iterator(
-        dataset=task.dataset(cfg.dataset.train_subset),
-        max_tokens=cfg.dataset.max_tokens,
+        dataset=dataset,
+        max_tokens=max_tokens,
         max_sentences=cfg.dataset.batch_size,
-        max_positions=utils.resolve_max_positions(task.max_positions(), model_positions, cfg.dataset.max_tokens),
+        max_positions=limits[1],
         ignore_invalid_inputs=True,
         required_batch_size_multiple=cfg.dataset.required_batch_size_multiple,
         seed=cfg.common.seed,
@@ -39,7 +48,7 @@ def updates(argv: list[str]) -> int:
         epoch=1,
     )
     if not len(batches):
-        sys.exit("error: no training example is as short as --max-tokens and the model's positions allow")
+        sys.exit("error: no training example is as short as the model's positions allow")
     each_epoch = math.ceil(len(batches) / cfg.optimization.update_freq[0])
     total = each_epoch * cfg.optimization.max_epoch or math.inf
     total = min(total, cfg.optimization.max_update or math.inf)

@@ -116,7 +116,8 @@ def test_token_blocks_work_on_numpy_2():
     ],
 )
 def test_bytes_of_sentencepiece_become_their_characters(pieces, text):
-    assert SentencepieceBPE.decode(None, pieces) == text
+    assert SentencepieceBPE.decode(None, pieces) == text == data_utils.post_process(pieces, "sentencepiece")
+    assert data_utils.post_process("<0xC2> <0xA3>", "none") == "<0xC2> <0xA3>"
 
 
 def test_amp_divides_gradients_by_the_scale_once():

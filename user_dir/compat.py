@@ -75,6 +75,8 @@ def apply() -> None:
     if not hasattr(sentencepiece_bpe.SentencepieceBPE.decode, "__wrapped__"):
         decode = sentencepiece_bpe.SentencepieceBPE.decode
         sentencepiece_bpe.SentencepieceBPE.decode = joins_bytes(decode)
+    if not hasattr(data_utils.post_process, "__wrapped__"):  # which --post-process sentencepiece calls instead
+        data_utils.post_process = joins_bytes_of_pieces(data_utils.post_process)
 
     # fairseq 0.12.3 (amp_optimizer.py) clips gradients of PyTorch's optimizer and steps with its own wrapper around it,
     # which GradScaler takes for another one: with --amp, the gradients are divided by the scale twice.
@@ -152,12 +154,27 @@ def joins_bytes(decode: Callable[..., str]) -> Callable[..., str]:
 
     @functools.wraps(decode)
     def wrapped(self: object, text: str) -> str:
-        return re.sub(r"(?:<0x[0-9A-F]{2}>)+", character, decode(self, text))
+        return join_bytes(decode(self, text))
 
+    return wrapped
+
+
+def joins_bytes_of_pieces(post_process: Callable[..., str]) -> Callable[..., str]:
+    """The same for fairseq's function that knows several kinds of pieces."""
+
+    @functools.wraps(post_process)
+    def wrapped(sentence: str, symbol: str) -> str:
+        text = post_process(sentence, symbol)
+        return join_bytes(text) if symbol == "sentencepiece" else text
+
+    return wrapped
+
+
+def join_bytes(text: str) -> str:
     def character(found: re.Match) -> str:
         return bytes.fromhex(re.sub(r"<0x|>", "", found[0])).decode("utf-8", errors="replace")
 
-    return wrapped
+    return re.sub(r"(?:<0x[0-9A-F]{2}>)+", character, text)
 
 
 def step_as_clipped(self) -> None:

@@ -13,6 +13,7 @@
 #   MAX_LEN_B        longest summary in tokens (default: 60)
 #   MIN_LEN          shortest summary in tokens (default: 10)
 #   NO_REPEAT_NGRAM  no n-gram of this length occurs twice (default: 3)
+#   ROUGE_WORDS      unicode for summaries that are not in English: all letters count (default: english)
 #   BATCH_SIZE       documents of a batch (default: 32)
 #   MAX_TOKENS       and their tokens at most, padding included (default: no limit)
 #   MAX_POSITIONS    positions of the backbone (default: by ARCH, 512 for bart_mini and otherwise 1024)
@@ -35,4 +36,5 @@ decoding_settings
 if [[ -n "${MAX_TOKENS:-}" ]]; then options+=(--max-tokens "$MAX_TOKENS"); fi
 generate --truncate-source --batch-size "${BATCH_SIZE:-32}" "${options[@]}" "$@"
 
-python examples/summarization/score.py --data "$DATA" --subset "$SUBSET" --log "$log" --save-dir "$SAVE_DIR"
+python examples/summarization/score.py --data "$DATA" --subset "$SUBSET" --log "$log" --save-dir "$SAVE_DIR" \
+    --words "${ROUGE_WORDS:-english}"

@@ -139,12 +139,15 @@ def prepare(args: argparse.Namespace) -> dict:
         text = folder / "text"
         text.mkdir()
         with Pool(args.workers, _start_worker, (args.bpe, args.backbone_dir)) as pool:
-            counts = {s: encode_split(pairs, pool, symbols, args, text / s) for s, pairs in splits.items()}
+            counts = {
+                split: encode_split(pairs, pool, symbols, args, text / split) | {"empty": empty}
+                for split, (pairs, empty) in splits.items()
+            }
         binarise(text, folder, args.backbone_dir / "dict.txt", args.workers)
         shutil.rmtree(text)
         for split in ("valid", "test"):
-            write_lines(folder / f"{split}.document.txt", (pair.document for pair in splits[split]))
-            write_lines(folder / f"{split}.summary.txt", (pair.summary for pair in splits[split]))
+            write_lines(folder / f"{split}.document.txt", (pair.document for pair in splits[split][0]))
+            write_lines(folder / f"{split}.summary.txt", (pair.summary for pair in splits[split][0]))
         for name in BPE_FILES[args.bpe].values():
             shutil.copyfile(args.backbone_dir / name, folder / name)
         write_json(folder / "prepare.json", {"settings": settings(args), "splits": counts})
@@ -176,6 +179,7 @@ def main(argv: list[str] | None = None) -> None:
             f"{split}: {count['examples']} examples, {count['source_truncated']} documents cut at {args.max_source} "
             f"tokens, {count['target_truncated']} summaries at {args.max_target}, "
             f"{count['unknown_share']:.2%} of the tokens unknown"
+            + (f", {count['empty']} examples with an empty side left out" if count["empty"] else "")
         )
     print(f"wrote {args.data}")
 

@@ -19,8 +19,6 @@ class Pair(NamedTuple):
 def one_line(text: str, what: str, where: str) -> str:
     """``text`` with every run of white space made one space."""
     text = " ".join(text.split())
-    if not text:
-        raise DataError(f"{where}: the {what} is empty; fill it in or remove the example")
     if any("\ud800" <= character <= "\udfff" for character in text):
         raise DataError(f"{where}: the {what} has half a surrogate pair, which is not text; correct it")
     return text
@@ -43,8 +41,27 @@ def parse_json(line: str, where: str) -> Pair:
     return Pair(*texts, where)
 
 
-def read_split(raw: Path, split: str, limit: int | None) -> list[Pair]:
-    """The examples of a split, in whichever form ``raw`` holds it; the first ``limit`` of them."""
+def read_split(raw: Path, split: str, limit: int | None) -> tuple[list[Pair], int]:
+    """The examples of a split, the first ``limit`` of them, and how many of the training set were left out because a
+    side is empty, as some of XSum's documents are.
+
+    Raises:
+        DataError: a file is missing or spoiled, or an example of another split has an empty side.
+    """
+    pairs = _read_pairs(raw, split, limit)
+    full = [pair for pair in pairs if pair.document and pair.summary]
+    if (empty := len(pairs) - len(full)) and split != "train":
+        first = next(pair for pair in pairs if not (pair.document and pair.summary))
+        side = "summary" if first.document else "document"
+        also = f", as a side of {empty - 1} more examples" if empty > 1 else ""
+        raise DataError(f"{first.where}: the {side} is empty{also}; fill it in or remove the example")
+    if not full:
+        raise DataError(f"{raw}: no example of {split} has both a document and a summary")
+    return full, empty
+
+
+def _read_pairs(raw: Path, split: str, limit: int | None) -> list[Pair]:
+    """In whichever form ``raw`` holds them."""
     source, target = raw / f"{split}.source", raw / f"{split}.target"
     found = [p for p in (raw / f"{split}.jsonl", raw / f"{split}.jsonl.gz", source, target) if p.exists()]
     if not found:
@@ -61,7 +78,7 @@ def read_split(raw: Path, split: str, limit: int | None) -> list[Pair]:
             Pair(
                 one_line(document, "document", f"{source}, line {number}"),
                 one_line(summary, "summary", f"{target}, line {number}"),
-                f"{source}, line {number}",
+                f"{source} and {target.name}, line {number}",
             )
             for number, (document, summary) in lines
         ]

@@ -8,15 +8,20 @@ Writes ``hypotheses.txt``, one line for each example in the order of the test fi
 F1 x 100 of rouge-score with its stemmer, averaged over the examples. Subsets other than test go to
 ``hypotheses-valid.txt`` and ``scores-valid.json``. ROUGE-Lsum compares sentence by sentence, which
 ``sentences`` finds; for one-sentence summaries it equals ROUGE-L.
+
+The words of rouge-score are made of a to z and digits. For languages that are written otherwise, ``--words unicode``
+takes all letters, marks and digits, Chinese and Japanese ones one by one, and no stemmer.
 """
 
 import argparse
 import json
 import re
 import sys
+import unicodedata
 from pathlib import Path
 
 from rouge_score.rouge_scorer import RougeScorer
+from rouge_score.tokenizers import Tokenizer
 from tabulate import tabulate
 from tqdm import tqdm
 
@@ -33,6 +38,16 @@ _ABBREVIATION = re.compile(
 )
 
 
+_UNSPACED = re.compile(r"([\u3040-\u30ff\u3400-\u9fff\uf900-\ufaff\U00020000-\U0003ffff])")
+WORDS = ("english", "unicode")
+
+
+class UnicodeWords(Tokenizer):
+    def tokenize(self, text: str) -> list[str]:
+        text = "".join(x if unicodedata.category(x)[0] in "LMN" else " " for x in text.lower())
+        return _UNSPACED.sub(r" \1 ", text).split()
+
+
 def sentences(text: str) -> list[str]:
     """Split at ``.``, ``!``, ``?`` before white space and a capital or digit, but not after ``Mr.`` and the like."""
     parts, start = [], 0
@@ -43,9 +58,18 @@ def sentences(text: str) -> list[str]:
     return [*parts, text[start:].strip()]
 
 
-def rouge(hypotheses: list[str], references: list[str]) -> dict[str, float]:
-    """Mean F1 x 100 of each metric, and the number of examples ``n``."""
-    scorer = RougeScorer(METRICS, use_stemmer=True)
+def foreign_share(texts: list[str]) -> float:
+    """Of the letters, those that are none to rouge-score."""
+    letters = foreign = 0
+    for text in texts:
+        alphabetic = [x for x in text if x.isalpha()]
+        letters, foreign = letters + len(alphabetic), foreign + sum(not x.isascii() for x in alphabetic)
+    return foreign / max(letters, 1)
+
+
+def rouge(hypotheses: list[str], references: list[str], words: str = "english") -> dict[str, float]:
+    """Mean F1 x 100 of each metric, and the number of examples ``n``; ``words`` is one of ``WORDS``."""
+    scorer = RougeScorer(METRICS, use_stemmer=True, tokenizer=UnicodeWords() if words == "unicode" else None)
     totals = dict.fromkeys(METRICS, 0.0)
     pairs = zip(hypotheses, references, strict=True)
     for hypothesis, reference in tqdm(pairs, "ROUGE", len(references), mininterval=2):
@@ -61,6 +85,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--data", type=Path, required=True, help="folder written by prepare.sh")
     parser.add_argument("--subset", default="test", help="test or valid (default: test)")
     parser.add_argument("--save-dir", type=Path, required=True, help="folder for hypotheses.txt and scores.json")
+    parser.add_argument("--words", choices=WORDS, default="english", help="what a word is made of (default: english)")
     what = parser.add_mutually_exclusive_group(required=True)
     what.add_argument("--log", type=Path, help="output of fairseq-generate")
     what.add_argument("--lead", type=int, metavar="N", help="score the first N sentences of each document instead")
@@ -79,7 +104,11 @@ def main(argv: list[str] | None = None) -> None:
                     f"{args.data} has {len(documents)} documents and {len(references)} summaries; prepare it again"
                 )
             hypotheses = [" ".join(sentences(document)[: args.lead]) for document in documents]
-        scores = rouge(hypotheses, references)
+        share = foreign_share(references)
+        if args.words == "english" and share > 0.01:
+            print(f"note: ROUGE ignores {share:.0%} of the letters; ROUGE_WORDS=unicode counts them", file=sys.stderr)
+        scores = rouge(hypotheses, references, args.words)
+        scores |= {} if args.words == "english" else {"words": args.words}
         suffix = "" if args.subset == "test" else f"-{args.subset}"
         write(args.save_dir / f"hypotheses{suffix}.txt", "".join(line + "\n" for line in hypotheses))
         write(args.save_dir / f"scores{suffix}.json", json.dumps(scores, indent=1) + "\n")

@@ -15,6 +15,11 @@ run_settings() {
     if [[ ! -f "$DATA/dict.source.txt" ]]; then
         fail "DATA $DATA holds no binarised data; make it with RAW=... DATA=... bash examples/summarization/prepare.sh"
     fi
+    local cut="$(sed -n 's/.*"max_source": \([0-9]*\).*/\1/p' "$DATA/prepare.json" 2>/dev/null)"
+    if ((${cut:-0} > MAX_POSITIONS)); then
+        fail "DATA $DATA has documents of $cut tokens, and the model $MAX_POSITIONS positions (by ARCH=$ARCH): set ARCH" \
+            "or MAX_POSITIONS as in training, or MAX_SOURCE=$MAX_POSITIONS for prepare.sh"
+    fi
 }
 
 # What evaluate.sh and interactive.sh agree on: task, decoding and how symbols become text, in options.
@@ -32,5 +37,5 @@ decoding_settings() {
     else
         fail "$DATA holds neither sentencepiece.bpe.model nor encoder.json and vocab.bpe; make it with prepare.sh"
     fi
-    if [[ -n "${BACKBONE:-}" ]]; then options+=(--model-overrides "{'backbone': '$BACKBONE'}"); fi
+    add_backbone
 }

@@ -35,11 +35,12 @@ REMEDY = "the BPE must be the backbone's"
 Text = dict[str, list[str]]  # sentences by language
 
 
-def read_split(raw: Path, split: str, languages: tuple[str, str]) -> Text:
-    """Sentences by language, line N of one the translation of line N of the other.
+def read_split(raw: Path, split: str, languages: tuple[str, str]) -> tuple[Text, int]:
+    """Sentences by language, line N of one the translation of line N of the other, and how many pairs of the training
+    set were left out because a side is empty.
 
     Raises:
-        DataError: a file is missing, a line is empty, or the numbers of lines differ.
+        DataError: a file is missing, a line of another split is empty, or the numbers of lines differ.
     """
     text = {}
     for language in languages:
@@ -47,32 +48,41 @@ def read_split(raw: Path, split: str, languages: tuple[str, str]) -> Text:
         if not found:
             raise DataError(f"{raw / f'{split}.{language}'}: there is no such file, nor {split}.{language}.gz")
         text[language] = [" ".join(line.split()) for line in read_lines(found[0])]
-        for number, line in enumerate(text[language], start=1):
-            if not line:
-                raise DataError(f"{found[0]}, line {number}: the line is empty; remove it from both languages")
     counts = {language: len(lines) for language, lines in text.items()}
     if len(set(counts.values())) > 1:
         listed = " and ".join(f"{split}.{language} {count}" for language, count in counts.items())
         raise DataError(f"{raw}: unequal numbers of lines, {listed}; line N of one must translate line N of the other")
-    return text
+    pairs = list(zip(*text.values(), strict=True))
+    full = [pair for pair in pairs if all(pair)]
+    if (empty := len(pairs) - len(full)) and split != "train":
+        first = next(number for number, pair in enumerate(pairs, start=1) if not all(pair))
+        raise DataError(
+            f"{raw}: {empty} of the {len(pairs)} pairs of {split} have an empty side, first line {first}: fill them "
+            "in, or remove them from both languages"
+        )
+    if not full:
+        raise DataError(f"{raw}: {split} has no pair with two sides")
+    return dict(zip(text, map(list, zip(*full, strict=True)), strict=True)), empty
 
 
-def encode(split: str, text: Text, encoders: dict, longest: int | None) -> tuple[dict[str, list[list[str]]], int]:
-    """Pieces by language, and how many pairs were left out because a side has more than ``longest``."""
+def encode(split: str, text: Text, encoders: dict, longest: int | None) -> tuple[Text, int]:
+    """Pieces by language, a sentence's with spaces between, and how many pairs were left out because a side has more
+    than ``longest``.
+    """
     encoded = {}
     for language, lines in text.items():
         progress = tqdm(lines, f"{split}.{language}", mininterval=2)
-        encoded[language] = [encoders[language](line) for line in progress]
+        encoded[language] = [" ".join(encoders[language](line)) for line in progress]  # lists would take ten times more
     pairs = list(zip(*encoded.values(), strict=True))
-    kept = [pair for pair in pairs if longest is None or max(map(len, pair)) <= longest]
+    kept = [pair for pair in pairs if longest is None or max(len(side.split()) for side in pair) <= longest]
     if not kept:
         raise DataError(f"no {split} pair has at most {longest} pieces; set a larger MAX_LENGTH")
     return dict(zip(encoded, map(list, zip(*kept, strict=True)), strict=True)), len(pairs) - len(kept)
 
 
-def count_unknown(pieces: list[list[str]], dictionary: Path) -> int:
+def count_unknown(sentences: list[str], dictionary: Path) -> int:
     symbols = {line.rpartition(" ")[0] for line in read_lines(dictionary)}
-    return sum(piece not in symbols for sentence in pieces for piece in sentence)
+    return sum(piece not in symbols for sentence in sentences for piece in sentence.split())
 
 
 def binarise(text: Path, output: Path, languages: tuple[str, str], workers: int) -> None:
@@ -124,17 +134,18 @@ def prepare(args: argparse.Namespace) -> dict:
         if args.backbone_dir:
             copy_backbone(args.backbone_dir, text, languages, args.bpe)
         else:
-            learn(splits["train"], args.vocabulary, args.separate, text)
+            learn(splits["train"][0], args.vocabulary, args.separate, text)
         encoders = load_encoders(text, languages, args.bpe, args.tokenizer)
-        for split, sentences in splits.items():
+        for split, (sentences, empty) in splits.items():
             pieces, left_out = encode(split, sentences, encoders, args.max_length if split == "train" else None)
-            counts[split] = {"pairs": len(pieces[args.source]), "left_out": left_out}
+            counts[split] = {"pairs": len(pieces[args.source]), "left_out": left_out, "empty": empty}
             for language in languages:
-                dictionary, number = text / f"dict.{language}.txt", sum(map(len, pieces[language]))
+                dictionary = text / f"dict.{language}.txt"
+                number = sum(len(sentence.split()) for sentence in pieces[language])
                 unknown = count_unknown(pieces[language], dictionary)
                 share = unknown_share(unknown, number, f"{split}.{language}", dictionary, REMEDY)
                 counts[split] |= {f"{language}_pieces": number, f"{language}_unknown_share": share}
-                write_lines(text / f"{split}.{language}", map(" ".join, pieces[language]))
+                write_lines(text / f"{split}.{language}", pieces[language])
                 if split != "train":
                     write_lines(folder / f"{split}.{language}", sentences[language])
         binarise(text, folder, languages, args.workers)
@@ -171,6 +182,7 @@ def main(argv: list[str] | None = None) -> None:
     for split, count in counts.items():
         source, target = count[f"{args.source}_pieces"], count[f"{args.target}_pieces"]
         left_out = f", {count['left_out']} longer ones left out" if count["left_out"] else ""
+        left_out += f", {count['empty']} with an empty side left out" if count["empty"] else ""
         print(f"{split}: {count['pairs']} pairs, {source} and {target} pieces{left_out}")
     print(f"wrote {args.data}")
 

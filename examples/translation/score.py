@@ -9,6 +9,7 @@ with its signature. Subsets other than test go to ``hypotheses-SUBSET.txt`` and 
 
 import argparse
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -19,20 +20,25 @@ sys.path.append(str(Path(__file__).parents[1]))  # examples, for hypotheses
 
 from hypotheses import ScoreError, generated, read_lines, write  # noqa: E402
 
+TOKENIZED = {"zho": "zh", "cmn": "zh", "jpn": "ja", "kor": "ko"}  # ISO 639-3 of what sacrebleu has tokenizers for
+UNSPACED = {"my", "mya", "km", "khm", "lo", "lao", "th", "tha"}
+
 
 def score(hypotheses: list[str], references: list[str], language: str = "") -> dict:
     """BLEU and chrF with sacrebleu's defaults, their signatures, and the number of sentences ``n``.
 
     Args:
-        language: of the references, ``de`` or an mBART's ``de_DE``. Chinese, Japanese and Korean have tokenizers of
-            their own; the default one would take a sentence for a word.
+        language: of the references: ``de``, ``de_DE``, ``zh-CN`` or ``zho_Hans``. Chinese, Japanese and Korean have
+            tokenizers of their own, and Burmese, Khmer, Lao and Thai are scored by character: the default one would
+            take a sentence for a word.
 
     Raises:
         ScoreError: the language's tokenizer is not installed.
     """
     scores: dict = {}
     try:
-        bleu = BLEU(trg_lang=language.partition("_")[0])
+        code = re.split("[-_]", language.lower())[0]
+        bleu = BLEU(tokenize="char") if code in UNSPACED else BLEU(trg_lang=TOKENIZED.get(code, code))
     except (ImportError, RuntimeError) as error:
         raise ScoreError(f"BLEU of {language}: {error}") from error
     for name, metric in (("bleu", bleu), ("chrf", CHRF())):

@@ -13,7 +13,9 @@ data_settings() {
 run_settings() {
     data_settings
     adapter_settings 64
-    SAVE_DIR="${SAVE_DIR:-checkpoints/translation/$(basename "$DATA")/$RUN}"
+    local name="$(basename "$DATA")"
+    if [[ "$name" != *"$SRC-$TGT"* ]]; then name="$name-$SRC-$TGT"; fi  # data serve both directions
+    SAVE_DIR="${SAVE_DIR:-checkpoints/translation/$name/$RUN}"
 
     if [[ ! -f "$DATA/prepare.json" ]]; then
         fail "DATA $DATA holds no prepared data; make it with SRC=$SRC TGT=$TGT RAW=... bash examples/translation/prepare.sh"
@@ -21,7 +23,8 @@ run_settings() {
     if [[ ! -f "$DATA/dict.$SRC.txt" || ! -f "$DATA/dict.$TGT.txt" ]]; then
         fail "DATA $DATA holds no $SRC-$TGT; it holds $(cd "$DATA" && echo dict.*.txt)"
     fi
-    mapfile -t task_flags < <(python examples/translation/task_flags.py --data "$DATA" --source "$SRC" --target "$TGT")
+    task_flags="$(python examples/translation/task_flags.py --data "$DATA" --source "$SRC" --target "$TGT")"
+    mapfile -t task_flags <<<"$task_flags"
 }
 
 # By which fairseq-generate and fairseq-interactive turn symbols into text, in text_flags.
@@ -34,5 +37,5 @@ text_flags() {
 # What fairseq's commands are told of a model beside its path, in options.
 model_options() {
     options=()
-    if [[ -n "${BACKBONE:-}" ]]; then options+=(--model-overrides "{'backbone': '$BACKBONE'}"); fi
+    add_backbone
 }

@@ -23,7 +23,8 @@
 #   KEEP_EPOCHS    checkpoints of the last epochs to keep for averaging (default: 0)
 #   SEED           of initialisation, pruning and data order (default: 1)
 #   WHOLE          1: checkpoints hold the backbone too (default: 0, what is trained alone)
-#   SAVE_DIR       (default: checkpoints/translation/DATA's name/houlsby64-snip0.4-seed1 and the like)
+#   SAVE_DIR       (default: checkpoints/translation/DATA's name/houlsby64-snip0.4-seed1 and the like; SRC-TGT comes
+#                  after the name where that does not say it)
 #   VENV           Python environment (default: the active one, or .venv)
 #
 # The learning rate rises over the first tenth of the updates and then falls linearly to 0. Arguments are passed on

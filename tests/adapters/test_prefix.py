@@ -243,6 +243,22 @@ def test_values_out_of_range_are_refused(option, message):
         read_options(PrefixOptions, Namespace(**option))
 
 
+@pytest.mark.parametrize("families", ["prefix+mam", "mam+prefix"])
+def test_two_prefixes_of_one_attention_are_refused(build_bart, families):
+    with pytest.raises(SystemExit, match="two families put a prefix before the same attention"):
+        build_bart(adapter=families)
+
+
+def test_a_mask_of_booleans(build, stock):
+    layer, x = build().decoder.layers[1], torch.randn(LENGTH, BATCH, DIM)
+    causal = torch.zeros(LENGTH, LENGTH).masked_fill(future(LENGTH), -torch.inf)
+    ours, expected = (
+        layer.self_attn(query=x, key=x, value=x, attn_mask=mask, need_weights=False)[0]
+        for mask in (future(LENGTH), causal)
+    )
+    assert torch.equal(ours, expected)
+
+
 def test_attention_over_source_and_target_at_once_is_refused(build_bart):
     joint = {"cross_self_attention": True, "no_cross_attention": True}
     with pytest.raises(SystemExit, match="prefixes do not fit --cross-self-attention"):

@@ -7,7 +7,13 @@ import torch
 from fairseq.data import Dictionary
 from fairseq.dataclass.configs import CheckpointConfig
 from omegaconf import OmegaConf
-from sparse_adapter.checkpoint.start import changed_settings, check_fits, checkpoint_to_load, read_state
+from sparse_adapter.checkpoint.start import (
+    changed_settings,
+    check_direction,
+    check_fits,
+    checkpoint_to_load,
+    read_state,
+)
 from sparse_adapter.errors import UsageError
 
 from ..conftest import state_copy
@@ -126,6 +132,17 @@ def test_embeddings_that_the_model_shares_have_to_be_alike(build_bart):
     check_fits(build_bart(share_all_embeddings=False, share_decoder_input_output_embed=False), state, "model.pt")
     with pytest.raises(UsageError, match="differ in the file and are one in the model; leave out the flags"):
         check_fits(build_bart(), state, "model.pt")
+
+
+@pytest.mark.parametrize("legacy", [False, True])
+def test_a_relaunch_in_the_other_direction_is_refused(legacy):
+    task = {"source_lang": "en", "target_lang": "ro"}
+    then = {"task": Namespace(**task) if legacy else OmegaConf.create(task)}
+    check_direction(then, OmegaConf.create({"task": task}), "run/checkpoint_last.pt")
+    check_direction(then, OmegaConf.create({"task": {"data": "glue"}}), "run/checkpoint_last.pt")
+    back = {"task": {"source_lang": "ro", "target_lang": "en"}}
+    with pytest.raises(UsageError, match="run from en to ro, and this one is from ro to en: choose another --save-dir"):
+        check_direction(then, OmegaConf.create(back), "run/checkpoint_last.pt")
 
 
 def test_what_a_relaunch_changes(tmp_path):

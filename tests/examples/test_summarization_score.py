@@ -71,6 +71,15 @@ def test_rouge_by_hand(score):
         assert (scores["rougeL"], scores["rougeLsum"]) == (50, 100)
 
 
+def test_words_of_other_scripts(score):
+    pairs = {"Größe hört": "Gräße hürt", "это тест": "нет", "日本語の要約": "中国", "हिन्दी में": "नहीं"}
+    for text, other in pairs.items():
+        assert score.rouge([text], [text], "unicode")["rouge1"] == 100
+        assert score.rouge([text], [other], "unicode")["rouge1"] == 0
+    assert score.rouge(["日本語の"], ["日本"], "unicode")["rouge1"] == pytest.approx(100 * 2 / 3, abs=1e-3)
+    assert score.foreign_share(["abc", "1, é"]) == 0.25
+
+
 def test_stemmer_is_on(score):
     assert score.rouge(["jumping horses"], ["jumped horse"])["rouge2"] == 100
 

@@ -1,5 +1,6 @@
 """examples/summarization: what train.sh asks of fairseq, the count of updates, what evaluate.sh leaves behind."""
 
+import ast
 import importlib.util
 import json
 import os
@@ -32,6 +33,7 @@ def run(tmp_path):
     data = tmp_path / "data" / "news"
     data.mkdir(parents=True)
     (data / "dict.source.txt").touch()
+    (data / "prepare.json").write_text(json.dumps({"settings": {"max_source": 400}, "splits": {}}, indent=1))
     (tmp_path / "model.pt").touch()
 
     def run(script: str, *arguments: str, **settings: str) -> subprocess.CompletedProcess:
@@ -126,6 +128,7 @@ def test_nodes_of_slurm_are_counted_as_fairseq_does(run, tmp_path):
         ("evaluate.sh", {"SAVE_DIR": "absent"}, "absent/checkpoint_best.pt: there is no such file"),
         ("evaluate.sh", {"CHECKPOINT": "model.pt", "SUBSET": "train"}, "train.summary.txt is missing"),
         ("prepare.sh", {}, "set RAW"),
+        ("train.sh", {"MAX_POSITIONS": "300"}, "documents of 400 tokens, and the model 300 positions"),
     ],
 )
 def test_mistakes_are_one_line(run, tmp_path, script, settings, expected):
@@ -157,7 +160,7 @@ def test_evaluate_scores_what_was_generated(run, tmp_path):
         "D-1\t-0.1\ttesk omu\nP-1\t-0.1\nD-0\t-0.1\tbalo\nP-0\t-0.1\n"
     )
     settings = {"SAVE_DIR": "run", "CHECKPOINT": "model.pt", "OUTPUT": str(tmp_path / "output"), "STATUS": "0"}
-    done = run("evaluate.sh", "--beam", "2", **settings)
+    done = run("evaluate.sh", "--beam", "2", **settings, BACKBONE="bob's model.pt")
     assert done.returncode == 0, done.stderr
     assert "1 / 2 wps=5" in done.stdout and "rougeLsum" in done.stdout
     assert (tmp_path / "run" / "hypotheses.txt").read_text() == "balo\ntesk omu\n"
@@ -165,6 +168,7 @@ def test_evaluate_scores_what_was_generated(run, tmp_path):
     assert flags["--bpe"] == "sentencepiece" and flags["--beam"] == "2"
     decoding = {"--lenpen": "1", "--max-len-b": "60", "--min-len": "10", "--no-repeat-ngram-size": "3"}
     assert {flag: flags[flag] for flag in decoding} == decoding
+    assert ast.literal_eval(flags["--model-overrides"]) == {"backbone": str(tmp_path / "bob's model.pt")}
 
 
 def test_evaluate_leaves_nothing_of_a_failure(run, tmp_path):
@@ -201,12 +205,15 @@ def test_updates_are_counted_as_the_trainer_makes_them(tmp_path, monkeypatch):
     # Longer targets than the model has positions are left out: 5 and its end symbol are the last to fit.
     assert count.updates([*command, "--max-epoch", "5", "--max-target-positions", "6", "--update-freq", "1"]) == 15
     assert count.updates([*command, "--max-epoch", "5", "--distributed-world-size", "2"]) == 5
+    assert count.updates([*command, "--max-epoch", "5", "--max-tokens", "8"]) == 10
+    with pytest.raises(SystemExit, match="^error: 2 of 7 training examples are longer than --max-tokens 6 and would"):
+        count.updates([*command, "--max-epoch", "5", "--max-tokens", "6"])
     with pytest.raises(SystemExit, match="^error: neither"):
         count.updates(command)
     with pytest.raises(SystemExit, match="^error: argument --arch/-a: invalid choice"):
         count.updates([*command, "--arch", "absent"])
     with pytest.raises(SystemExit, match="^error: no training example is as short as"):
-        count.updates([*command, "--max-epoch", "5", "--max-tokens", "1"])
+        count.updates([*command, "--max-epoch", "5", "--max-target-positions", "1"])
 
 
 def test_a_run_goes_on_with_its_own_data_only(run, tmp_path):

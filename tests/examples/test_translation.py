@@ -4,6 +4,7 @@ import gzip
 import importlib.util
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -148,11 +149,37 @@ def test_longer_training_pairs_are_left_out_and_counted(prepare, raw, tmp_path):
     assert splits["test"] == splits["test"] | {"left_out": 0, "pairs": 9}
 
 
+def test_training_pairs_with_an_empty_side_are_left_out_and_counted(prepare, raw, tmp_path):
+    copy = shutil.copytree(raw, tmp_path / "raw")
+    texts = (raw / "train.en").read_text(), gzip.decompress((raw / "train.de.gz").read_bytes()).decode()
+    (copy / "train.de.gz").unlink()
+    for language, text, empty in zip(("en", "de"), texts, ((0, 5), (5, 9)), strict=True):
+        lines = ["" if i in empty else line for i, line in enumerate(text.splitlines())]
+        (copy / f"train.{language}").write_text("\n".join(lines) + "\n")
+    prepare(copy, tmp_path / "data", "--vocabulary", 48)
+    splits = json.loads((tmp_path / "data" / "prepare.json").read_text())["splits"]
+    assert (splits["train"]["pairs"], splits["train"]["empty"], splits["test"]["empty"]) == (57, 3, 0)
+
+
+@pytest.mark.parametrize(
+    "language, tokenizer",
+    [("de_DE", "13a"), ("zh-CN", "zh"), ("zho_Hans", "zh"), ("ZH", "zh"), ("th_TH", "char"), ("my_MM", "char")],
+)
+def test_the_tokenizer_of_a_language(language, tokenizer):
+    spec = importlib.util.spec_from_file_location("translation_score", EXAMPLE / "score.py")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    assert f"tok:{tokenizer}|" in module.score(["a b"], ["a c"], language)["bleu_signature"]
+
+
 @pytest.mark.parametrize(
     "change, message",
     [
         (lambda raw: (raw / "valid.en").write_text("one\n"), "unequal numbers of lines, valid.en 1 and valid.de 8"),
-        (lambda raw: (raw / "test.en").write_text("one\n\n"), "test.en, line 2: the line is empty"),
+        (
+            lambda raw: (raw / "valid.en").write_text("one\n\n" + "two\n" * 5 + "\n"),
+            "2 of the 8 pairs of valid have an empty side, first line 2",
+        ),
         (lambda raw: (raw / "train.en").unlink(), "train.en: there is no such file, nor train.en.gz"),
         (lambda raw: (raw / "train.en").write_bytes(b"one\n\xff\n"), "train.en, line 2: byte 0xff is not UTF-8"),
     ],

@@ -64,6 +64,11 @@ def test_the_backbone_can_lie_elsewhere_and_must_be_the_same(project, runs, tmp_
         refused = error_line(project.generate(checkpoint, *overrides))
         assert "is not the backbone that these adapters were trained on" in refused
         assert "fingerprint" in refused
+
+        whole = runs / "whole" / "checkpoint_last.pt"
+        arguments = [*OPTIONS, "--finetune-from-model", str(whole), "--backbone", str(tmp_path / "other.pt")]
+        refused = error_line(project.train(tmp_path / "run", *arguments))
+        assert f"other.pt is not the backbone that {whole} was trained on" in refused
     finally:
         shutil.move(moved, runs / "backbone.pt")
 

@@ -127,6 +127,7 @@ def test_a_relaunch_of_full_fine_tuning_says_what_is_other(project, tmp_path):
     shutil.copyfile(project.backbone, other)
     output = succeed(project.train(tmp_path / "run", *full, "--finetune-from-model", str(other)))
     assert f"goes on where it stopped, though --finetune-from-model was {project.backbone} and is {other}" in output
+    assert "is of a run without adapters: choose another --save-dir" in error_line(project.train(tmp_path / "run"))
 
 
 def test_a_backbone_is_not_restored(project, tmp_path):

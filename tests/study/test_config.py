@@ -24,6 +24,7 @@ def changed(tmp_path, **keys):
 @pytest.mark.parametrize(
     "keys, message",
     [
+        ({"env": {"WHOLE": True}}, "WHOLE is True: write 1 or 0, or what is meant in quotes"),
         ({"seed": [1]}, "unknown key 'seed' (did you mean seeds?)"),
         ({"grid": []}, "grid is missing or empty"),
         ({"tasks": None}, "tasks is missing or empty"),

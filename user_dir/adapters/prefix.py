@@ -94,6 +94,9 @@ class Prefix(Materializable):
         attention = getattr(layer, site)
         if not (attention.self_attention or attention.encoder_decoder_attention):
             raise UsageError("prefixes do not fit --cross-self-attention: use another adapter")
+        if getattr(attention, "has_prefix", False):
+            raise UsageError("two families put a prefix before the same attention: mam has prefixes of its own")
+        attention.has_prefix = True
         call_projections(attention)
         if attention.self_attention:
             object.__setattr__(attention, "prefix", self)  # which does not own it, or the backbone's keys would change

@@ -19,8 +19,9 @@ def call_projections(attention: MultiheadAttention) -> None:
 
 
 class ProjectedAttention(MultiheadAttention):
-    """Where neither weights nor a state are asked for, as in training, ``softmax(q kᵀ / √head_dim) v`` by torch's
-    ``scaled_dot_product_attention``; otherwise what fairseq does.
+    """Where neither weights nor a state are asked for, ``softmax(q kᵀ / √head_dim) v`` by torch's
+    ``scaled_dot_product_attention``; otherwise what fairseq does. In training, fairseq asks for the weights of the last
+    decoder layer's cross-attention alone.
     """
 
     prefix: nn.Module | None = None  # keys and values before all others, each (length, embed_dim)
@@ -47,9 +48,10 @@ class ProjectedAttention(MultiheadAttention):
         q, k, v = (self._heads(x) for x in (self.q_proj(query), self.k_proj(key), self.v_proj(value)))
         # (batch, 1, 1, src_len) and (tgt_len, src_len), both -inf where nothing may be seen
         padding, mask = options.get("key_padding_mask"), options.get("attn_mask")
-        mask = None if mask is None else mask.to(q.dtype)
+        if mask is not None:
+            mask = _minus_infinity(mask, q.dtype) if mask.dtype == torch.bool else mask.to(q.dtype)
         if padding is not None:
-            padding = q.new_zeros(padding.shape).masked_fill_(padding.bool(), -torch.inf)[:, None, None]
+            padding = _minus_infinity(padding.bool(), q.dtype)[:, None, None]
             mask = padding if mask is None else padding + mask
         if self.prefix is not None:
             tables = (table.to(k.dtype).unsqueeze(1).expand(-1, k.size(0), -1) for table in self.prefix())
@@ -63,3 +65,7 @@ class ProjectedAttention(MultiheadAttention):
     def _heads(self, x: Tensor) -> Tensor:
         """``(len, batch, embed_dim)`` to ``(batch, heads, len, head_dim)``."""
         return x.view(*x.shape[:2], self.num_heads, self.head_dim).permute(1, 2, 0, 3)
+
+
+def _minus_infinity(masked: Tensor, dtype: torch.dtype) -> Tensor:
+    return masked.new_zeros(masked.shape, dtype=dtype).masked_fill_(masked, -torch.inf)

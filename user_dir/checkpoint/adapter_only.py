@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ..errors import UsageError
 from ..modules import is_adapter_key, is_backbone_key
 from .fingerprint import fingerprint
-from .start import read_state
+from .start import check_fits, read_state
 from .upgrade import has_adapters
 
 NAME_IT = (
@@ -102,6 +102,19 @@ def check_fingerprint(model: nn.Module, state_dict: Mapping[str, Tensor]) -> Non
             f"{model.adapter_args.backbone} is not the backbone that these adapters were trained on: its fingerprint "
             f"is {found[:16]} and the adapters want {wanted[:16]}; {NAME_IT}"
         )
+
+
+def check_is_backbone(model: nn.Module, path: str, wanted: str, adapters: str) -> None:
+    """
+    Raises:
+        UsageError: the file ``path`` does not fit the model, or has not the fingerprint ``wanted`` of the backbone that
+            the file ``adapters`` was trained on.
+    """
+    backbone = read_state(path)["model"]
+    check_fits(model, backbone, path)
+    model.upgrade_state_dict_named(backbone, "")
+    if backbone_fingerprint(model, backbone) != wanted:
+        raise UsageError(f"{path} is not the backbone that {adapters} was trained on")
 
 
 def whole_state(model: nn.Module) -> dict:

@@ -72,6 +72,20 @@ def changed_settings(before: DictConfig, now: DictConfig) -> list[str]:
     return changes
 
 
+def check_direction(before: DictConfig, now: DictConfig, path: str) -> None:
+    """
+    Raises:
+        UsageError: the run to go on with translates between other languages.
+    """
+    tasks = (before["task"], now["task"])  # of fairseq's legacy ones, the first is a Namespace
+    then, asked = ([getattr(task, f"{side}_lang", None) for side in ("source", "target")] for task in tasks)
+    if then != asked and all(then) and all(asked):
+        raise UsageError(
+            f"{path} is of a run from {then[0]} to {then[1]}, and this one is from {asked[0]} to {asked[1]}: choose "
+            "another --save-dir"
+        )
+
+
 def check_fits(model: nn.Module, state_dict: dict, path: str) -> None:
     """Compare the backbone's tensors with those of the model, of which a file may have a row more for <mask>.
 

@@ -9,9 +9,8 @@ from pathlib import Path
 
 import torch
 
-from ..checkpoint.adapter_only import backbone_fingerprint, fingerprint_of
+from ..checkpoint.adapter_only import backbone_fingerprint, check_is_backbone, fingerprint_of
 from ..checkpoint.rebuild import rebuild
-from ..checkpoint.start import check_fits, read_state
 from ..checkpoint.upgrade import has_adapters
 from ..errors import UsageError
 from ..modules import prunable_weights
@@ -33,11 +32,7 @@ def run(args: Namespace) -> None:
         raise UsageError(f"{args.file}: {len(broken)} tensors are not finite (first: {broken[0]})")
     found = backbone_fingerprint(model)
     if args.backbone:  # a whole checkpoint was loaded with its own backbone, which has to be this one
-        backbone = read_state(str(args.backbone))["model"]
-        check_fits(model, backbone, str(args.backbone))
-        model.upgrade_state_dict_named(backbone, "")
-        if backbone_fingerprint(model, backbone) != (fingerprint_of(model, state) or found):
-            raise UsageError(f"{args.backbone} is not the backbone that {args.file} was trained on")
+        check_is_backbone(model, str(args.backbone), fingerprint_of(model, state) or found, str(args.file))
     weights = prunable_weights(model).values()
     kept, total = sum(w.kept for w in weights), sum(w.total for w in weights)
     print(f"{args.file}: complete, {kept:,} of {total:,} weights; the backbone fits ({found[:16]})")

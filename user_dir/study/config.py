@@ -277,6 +277,9 @@ def _settings(entry: object, where: str) -> dict[str, str]:
         return {}
     if not isinstance(entry, dict):
         raise UsageError(f"{where}: settings are names with values, as in {{MAX_EPOCH: 10}}")
+    for name, value in entry.items():
+        if isinstance(value, bool):  # YAML takes yes, no, on and off for these, too
+            raise UsageError(f"{where}: {name} is {value}: write 1 or 0, or what is meant in quotes")
     return {str(name): str(value) for name, value in entry.items()}
 
 

@@ -20,13 +20,20 @@ from omegaconf import DictConfig
 
 from ..adapters.adapter_fusion import check_backbone, same_sources
 from ..adapters.options import check_same_adapters, record
-from ..checkpoint.adapter_only import backbone_fingerprint, fingerprint_of, is_rounded
-from ..checkpoint.start import changed_settings, check_fits, checkpoint_to_load, is_relaunch, read_state
+from ..checkpoint.adapter_only import backbone_fingerprint, check_is_backbone, fingerprint_of, is_rounded
+from ..checkpoint.start import (
+    changed_settings,
+    check_direction,
+    check_fits,
+    checkpoint_to_load,
+    is_relaunch,
+    read_state,
+)
 from ..checkpoint.upgrade import has_adapters
 from ..errors import UsageError, one_line_errors
 from ..files import write_json
 from ..models.adapter_model import AdapterModelMixin
-from ..modules import SparseWeight, prunable_weights
+from ..modules import SparseWeight, is_backbone_key, prunable_weights
 from ..pruning import PRUNERS, SCOPES, DegenerateScores, build_pruner, format_report, prune, sparsity_report
 from ..pruning.selection import kept_count
 from .scoring import broadcast_masks, pruning_objective, untouched
@@ -200,9 +207,13 @@ class PruneAtInitMixin:
                 f"--restore-file {path} is a backbone, with which every relaunch would start over: name it with "
                 "--finetune-from-model"
             )
+        if not resumed and prunable_weights(model) and is_relaunch(cfg.checkpoint, path):
+            raise UsageError(f"{path} is of a run without adapters: choose another --save-dir")
         # A backbone may have a row for <mask> that the data's dictionary has not, so the file does not say it.
         record(cfg.model, backbone_vocabulary=f"{len(self.source_dictionary)} {len(self.target_dictionary)}")
         goes_on = state.get("cfg") and is_relaunch(cfg.checkpoint, path)
+        if goes_on:
+            check_direction(state["cfg"], cfg, path)
         if goes_on and (changes := changed_settings(state["cfg"], cfg)):
             logger.warning("%s goes on where it stopped, though %s", path, ", ".join(changes))
         if is_rounded(cfg) or (resumed and state.get("cfg") and is_rounded(state["cfg"])):
@@ -224,6 +235,9 @@ class PruneAtInitMixin:
                     f"the backbone in {path} is in no other file, as after sparse-adapter merge: leave out "
                     "--adapter-only-checkpoints, which would not hold it"
                 )
+            moved = backbone != os.path.abspath(getattr(trained_with, "backbone", ""))
+            if model.adapter_only and moved and any(is_backbone_key(model, key) for key in state["model"]):
+                check_is_backbone(model, backbone, fingerprint, path)  # what is loaded is the file's own
         check_fits(model, state["model"], path)
         try:
             model.load_state_dict(state["model"], strict=True, model_cfg=cfg.model)
