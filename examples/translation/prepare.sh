@@ -13,7 +13,7 @@
 #   LANGS          with mBART: its languages, comma separated, whose symbols follow its dictionary (default: none)
 #   VOCAB          pieces to learn (default: 8000)
 #   SEPARATE       1: learn one vocabulary for each language (default: 0, one for both)
-#   MAX_LENGTH     training pairs with more pieces on one side are left out, and counted (default: 250)
+#   MAX_LENGTH     training pairs with more pieces on one side, or with none, are left out and counted (default: 250)
 #   WORKERS        processes (default: 2)
 #   VENV           Python environment (default: the active one, or .venv)
 #
