@@ -17,6 +17,7 @@ from torch import Tensor
 
 from ..errors import UsageError, one_line_errors
 from ..files import write_json, written_at_once
+from .fingerprint import fingerprint
 
 SUFFIX = ".safetensors"
 FORMAT = 1
@@ -50,7 +51,7 @@ def write_adapter_file(path: Path, tensors: dict[str, Tensor], sections: dict[st
             ``criterion``.
         summary: what the file holds, for people and for other programs.
     """
-    config = {"format": FORMAT, "summary": summary, **sections}
+    config = {"format": FORMAT, "tensors_sha256": fingerprint(tensors.items()), "summary": summary, **sections}
     with written_at_once(path) as temporary:
         # Not save_file, which lets nobody but the owner read the file.
         temporary.write_bytes(save({key: value.contiguous() for key, value in tensors.items()}))
@@ -61,7 +62,7 @@ def read_adapter_file(path: Path, arg_overrides: dict | None = None) -> dict:
     """The adapter file at ``path`` as the state of a fairseq checkpoint.
 
     Raises:
-        UsageError: a file of the two is missing or damaged, or of a format from the future.
+        UsageError: a file of the two is missing or damaged, of another adapter, or of a format from the future.
     """
     _, sidecar = files = adapter_files(path)
     for file in files:
@@ -75,6 +76,8 @@ def read_adapter_file(path: Path, arg_overrides: dict | None = None) -> dict:
         raise UsageError(f"{path} or {sidecar.name} is damaged ({type(error).__name__}: {error})") from error
     if version != FORMAT:
         raise UsageError(f"{sidecar} has format {version} and this version reads {FORMAT}: update sparse-adapter")
+    if config.get("tensors_sha256", "") not in ("", fingerprint(tensors.items())):  # older files do not say
+        raise UsageError(f"{path} and {sidecar.name} are not of one adapter: extract it again, or copy both files")
     if task:
         task.setdefault("data", "")  # unknown to the file, and what is not there cannot be overridden
     sections = {"model": model, "task": task}
