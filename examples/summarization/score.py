@@ -104,8 +104,7 @@ def main(argv: list[str] | None = None) -> None:
                     f"{args.data} has {len(documents)} documents and {len(references)} summaries; prepare it again"
                 )
             hypotheses = [" ".join(sentences(document)[: args.lead]) for document in documents]
-        share = foreign_share(references)
-        if args.words == "english" and share > 0.01:
+        if args.words == "english" and (share := foreign_share(references)) > 0.01:
             print(f"note: ROUGE ignores {share:.0%} of the letters; ROUGE_WORDS=unicode counts them", file=sys.stderr)
         scores = rouge(hypotheses, references, args.words)
         scores |= {} if args.words == "english" else {"words": args.words}

@@ -80,9 +80,14 @@ def encode(split: str, text: Text, encoders: dict, longest: int | None) -> tuple
     return dict(zip(encoded, map(list, zip(*kept, strict=True)), strict=True)), len(pairs) - len(kept)
 
 
-def count_unknown(sentences: list[str], dictionary: Path) -> int:
+def count_pieces(sentences: list[str], dictionary: Path) -> tuple[int, int]:
+    """How many there are, and how many of them the dictionary lacks."""
     symbols = {line.rpartition(" ")[0] for line in read_lines(dictionary)}
-    return sum(piece not in symbols for sentence in sentences for piece in sentence.split())
+    number = unknown = 0
+    for sentence in sentences:
+        pieces = sentence.split()
+        number, unknown = number + len(pieces), unknown + sum(piece not in symbols for piece in pieces)
+    return number, unknown
 
 
 def binarise(text: Path, output: Path, languages: tuple[str, str], workers: int) -> None:
@@ -141,8 +146,7 @@ def prepare(args: argparse.Namespace) -> dict:
             counts[split] = {"pairs": len(pieces[args.source]), "left_out": left_out, "empty": empty}
             for language in languages:
                 dictionary = text / f"dict.{language}.txt"
-                number = sum(len(sentence.split()) for sentence in pieces[language])
-                unknown = count_unknown(pieces[language], dictionary)
+                number, unknown = count_pieces(pieces[language], dictionary)
                 share = unknown_share(unknown, number, f"{split}.{language}", dictionary, REMEDY)
                 counts[split] |= {f"{language}_pieces": number, f"{language}_unknown_share": share}
                 write_lines(text / f"{split}.{language}", pieces[language])

@@ -76,7 +76,8 @@ def read_adapter_file(path: Path, arg_overrides: dict | None = None) -> dict:
         raise UsageError(f"{path} or {sidecar.name} is damaged ({type(error).__name__}: {error})") from error
     if version != FORMAT:
         raise UsageError(f"{sidecar} has format {version} and this version reads {FORMAT}: update sparse-adapter")
-    if config.get("tensors_sha256", "") not in ("", fingerprint(tensors.items())):  # older files do not say
+    wanted = config.get("tensors_sha256")  # older files do not say
+    if wanted and wanted != fingerprint(tensors.items()):
         raise UsageError(f"{path} and {sidecar.name} are not of one adapter: extract it again, or copy both files")
     if task:
         task.setdefault("data", "")  # unknown to the file, and what is not there cannot be overridden

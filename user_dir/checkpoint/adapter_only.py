@@ -23,6 +23,11 @@ def trained_heads(model: nn.Module, state_dict: Mapping[str, Tensor]) -> dict[st
     return {k: v for k, v in state_dict.items() if not is_adapter_key(k) and not is_backbone_key(model, k)}
 
 
+def holds_backbone(model: nn.Module, state_dict: Mapping[str, Tensor]) -> bool:
+    """Whether a checkpoint's tensors are those of a whole one."""
+    return any(is_backbone_key(model, key) for key in state_dict)
+
+
 def backbone_fingerprint(model: nn.Module, state_dict: Mapping[str, Tensor] | None = None) -> str:
     """SHA-256 of the frozen parameters' names, shapes and float32 values.
 
@@ -42,8 +47,7 @@ def fingerprint_of(model: nn.Module, state: dict) -> str:
     weights, too (fairseq's Trainer), after their fingerprint was recorded.
     """
     recorded = getattr(state["cfg"].model, "backbone_fingerprint", "")
-    is_whole = any(is_backbone_key(model, key) for key in state["model"])
-    if not is_whole or (recorded and is_rounded(state["cfg"])):
+    if not holds_backbone(model, state["model"]) or (recorded and is_rounded(state["cfg"])):
         return recorded
     return backbone_fingerprint(model, state["model"])
 
@@ -72,7 +76,7 @@ def fill_in_backbone(model: nn.Module, state_dict: dict) -> bool:
     Raises:
         UsageError: the backbone's file is unknown, missing, or no plain backbone.
     """
-    if not has_adapters(state_dict) or any(is_backbone_key(model, key) for key in state_dict):
+    if not has_adapters(state_dict) or holds_backbone(model, state_dict):
         return False
     if model.backbone_is_loaded:
         state_dict.update({key: value for key, value in whole_state(model).items() if key not in state_dict})

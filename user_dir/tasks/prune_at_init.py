@@ -20,7 +20,13 @@ from omegaconf import DictConfig
 
 from ..adapters.adapter_fusion import check_backbone, same_sources
 from ..adapters.options import check_same_adapters, record
-from ..checkpoint.adapter_only import backbone_fingerprint, check_is_backbone, fingerprint_of, is_rounded
+from ..checkpoint.adapter_only import (
+    backbone_fingerprint,
+    check_is_backbone,
+    fingerprint_of,
+    holds_backbone,
+    is_rounded,
+)
 from ..checkpoint.start import (
     changed_settings,
     check_direction,
@@ -33,7 +39,7 @@ from ..checkpoint.upgrade import has_adapters
 from ..errors import UsageError, one_line_errors
 from ..files import write_json
 from ..models.adapter_model import AdapterModelMixin
-from ..modules import SparseWeight, is_backbone_key, prunable_weights
+from ..modules import SparseWeight, prunable_weights
 from ..pruning import PRUNERS, SCOPES, DegenerateScores, build_pruner, format_report, prune, sparsity_report
 from ..pruning.selection import kept_count
 from .scoring import broadcast_masks, pruning_objective, untouched
@@ -207,15 +213,15 @@ class PruneAtInitMixin:
                 f"--restore-file {path} is a backbone, with which every relaunch would start over: name it with "
                 "--finetune-from-model"
             )
-        if not resumed and prunable_weights(model) and is_relaunch(cfg.checkpoint, path):
+        relaunched = is_relaunch(cfg.checkpoint, path)
+        if relaunched and not resumed and prunable_weights(model):
             raise UsageError(f"{path} is of a run without adapters: choose another --save-dir")
         # A backbone may have a row for <mask> that the data's dictionary has not, so the file does not say it.
         record(cfg.model, backbone_vocabulary=f"{len(self.source_dictionary)} {len(self.target_dictionary)}")
-        goes_on = state.get("cfg") and is_relaunch(cfg.checkpoint, path)
-        if goes_on:
+        if relaunched and state.get("cfg"):
             check_direction(state["cfg"], cfg, path)
-        if goes_on and (changes := changed_settings(state["cfg"], cfg)):
-            logger.warning("%s goes on where it stopped, though %s", path, ", ".join(changes))
+            if changes := changed_settings(state["cfg"], cfg):
+                logger.warning("%s goes on where it stopped, though %s", path, ", ".join(changes))
         if is_rounded(cfg) or (resumed and state.get("cfg") and is_rounded(state["cfg"])):
             record(cfg.model, backbone_rounded="yes")
         if resumed and state.get("cfg"):
@@ -236,7 +242,7 @@ class PruneAtInitMixin:
                     "--adapter-only-checkpoints, which would not hold it"
                 )
             moved = backbone != os.path.abspath(getattr(trained_with, "backbone", ""))
-            if model.adapter_only and moved and any(is_backbone_key(model, key) for key in state["model"]):
+            if model.adapter_only and moved and holds_backbone(model, state["model"]):
                 check_is_backbone(model, backbone, fingerprint, path)  # what is loaded is the file's own
         check_fits(model, state["model"], path)
         try:
