@@ -116,6 +116,20 @@ def explicit(attention: nn.Module, x: Tensor, memory: Tensor, masked: Tensor, pr
     return [explicit_attention(attention, x, memory, masked, prefix=p)[0] for p in (prefix, None)]
 
 
+def cross_attention_of_beams(model: nn.Module, stock: nn.Module) -> Outputs:
+    """In a beam search of three hypotheses, which attend to one source."""
+    layer, attention = model.decoder.layers[1], stock.decoder.layers[1].encoder_attn
+    x, memory, masked = torch.randn(LENGTH, 6, DIM), torch.randn(MEMORY, 2, DIM), left_padding(MEMORY)[1:]
+    memory, masked = memory.repeat_interleave(3, dim=1), masked.repeat_interleave(3, dim=0)
+    layer.encoder_attn.set_beam_size(3)
+    state = {}
+    source = {"key": memory, "value": memory, "key_padding_mask": masked, "incremental_state": state}
+    steps = [layer.encoder_attn(query=y, **source, static_kv=True)[0] for y in x.split(1)]
+    assert {x.size(0) for x in layer.encoder_attn._get_input_buffer(state).values()} == {2}
+    plain = explicit(attention, x, memory, masked[:, None, None], explicit_prefix(layer, "encoder_attn"))
+    return torch.cat(steps), *plain
+
+
 ATTENTIONS = pytest.mark.parametrize(
     "attend",
     [
@@ -124,6 +138,7 @@ ATTENTIONS = pytest.mark.parametrize(
         incremental_self_attention,
         cross_attention,
         incremental_cross_attention,
+        cross_attention_of_beams,
     ],
 )
 

@@ -94,69 +94,12 @@ class Prefix(Materializable):
         attention = getattr(layer, site)
         if not (attention.self_attention or attention.encoder_decoder_attention):
             raise UsageError("prefixes do not fit --cross-self-attention: use another adapter")
-        if getattr(attention, "has_prefix", False):
-            raise UsageError("two families put a prefix before the same attention: mam has prefixes of its own")
-        attention.has_prefix = True
         call_projections(attention)
-        if attention.self_attention:
-            object.__setattr__(attention, "prefix", self)  # which does not own it, or the backbone's keys would change
-            attention.register_forward_pre_hook(self._before_self_attention, with_kwargs=True)
-        else:
-            attention.register_forward_pre_hook(self._before_cross_attention, with_kwargs=True)
-            attention.k_proj.register_forward_hook(self._put_keys)
-            attention.v_proj.register_forward_hook(self._put_values)
-            attention.register_forward_hook(self._drop_weights)
-
-    def _before_self_attention(self, attention: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
-        """Where attention is fairseq's own, pass the prefix off as earlier positions of incremental decoding; a padding
-        mask then grows by itself.
-        """
-        if isinstance(attention, ProjectedAttention) and attention.is_fused(**kwargs):
-            return args, kwargs
-        state = kwargs.get("incremental_state")
-        if state is None:
-            state = {}
-        if "prev_key" not in attention._get_input_buffer(state):
-            batch = kwargs["query"].size(1)
-            prev_key, prev_value = (
-                table.view(1, self.length, attention.num_heads, attention.head_dim)
-                .transpose(1, 2)
-                .expand(batch, -1, -1, -1)
-                .contiguous()
-                for table in self()
-            )
-            attention._set_input_buffer(state, {"prev_key": prev_key, "prev_value": prev_value})
-            mask = kwargs.get("attn_mask")
-            if mask is not None:
-                kwargs["attn_mask"] = torch.cat([mask.new_zeros(mask.size(0), self.length), mask], dim=1)
-        kwargs["incremental_state"] = state
-        return args, kwargs
-
-    def _before_cross_attention(self, attention: nn.Module, args: tuple, kwargs: dict) -> tuple[tuple, dict]:
-        """Make room for the prefix: rows before the encoder's output, whose projections it will replace."""
-        state = kwargs.get("incremental_state")
-        if state is None or "prev_key" not in attention._get_input_buffer(state):
-            for name in ("key", "value"):
-                x = kwargs[name]
-                kwargs[name] = torch.cat([x.new_zeros(self.length, *x.shape[1:]), x])
-            mask = kwargs.get("key_padding_mask")
-            if mask is not None:
-                kwargs["key_padding_mask"] = torch.cat([mask.new_zeros(mask.size(0), self.length), mask], dim=1)
-        return args, kwargs
-
-    def _put_keys(self, module: nn.Module, args: tuple, output: Tensor) -> Tensor:
-        return self._put(self()[0], output)
-
-    def _put_values(self, module: nn.Module, args: tuple, output: Tensor) -> Tensor:
-        return self._put(self()[1], output)
-
-    def _put(self, table: Tensor, output: Tensor) -> Tensor:
-        return torch.cat([table.unsqueeze(1).expand(-1, output.size(1), -1).to(output.dtype), output[self.length :]])
-
-    def _drop_weights(self, attention: nn.Module, args: tuple, output: tuple) -> tuple:
-        """Attention weights are for the positions of the source, which alignments and copying count on."""
-        x, weights = output
-        return x, None if weights is None else weights[..., self.length :]
+        if not isinstance(attention, ProjectedAttention):
+            raise UsageError(f"prefixes do not fit {type(attention).__name__}: use another adapter")
+        if attention.prefix is not None:
+            raise UsageError("two families put a prefix before the same attention: mam has prefixes of its own")
+        object.__setattr__(attention, "prefix", self)  # which does not own it, or the backbone's keys would change
 
 
 @register_adapter("prefix")

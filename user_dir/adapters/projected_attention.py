@@ -24,27 +24,33 @@ class ProjectedAttention(MultiheadAttention):
     decoder layer's cross-attention alone.
     """
 
-    prefix: nn.Module | None = None  # keys and values before all others, each (length, embed_dim)
+    prefix: nn.Module | None = None  # gives keys and values to go before all others, each (length, embed_dim)
 
-    def is_fused(
+    def forward(self, query: Tensor, key: Tensor | None, value: Tensor | None, **options: object):
+        """As fairseq's: ``query`` is ``(tgt_len, batch, embed_dim)``, ``key`` and ``value`` have ``src_len``. Weights
+        are those of ``src_len`` positions, with a prefix too: alignments and copying count on it.
+        """
+        if key is not None and self._is_fused(**options):
+            return self._fused(query, key, value, options), None
+        if self.prefix is None:
+            return super().forward(query, key, value, **options)
+        x, weights = super().forward(query, key, value, **self._after_prefix(query, key, options))
+        return x, None if weights is None else weights[..., self.prefix.length :]
+
+    def _is_fused(
         self,
         *,
-        key: Tensor | None,
         incremental_state: dict | None = None,
         need_weights: bool = True,
         before_softmax: bool = False,
         need_head_weights: bool = False,
         **others: object,
     ) -> bool:
-        """Whether a call with these arguments is one of those."""
         asked = need_weights or before_softmax or need_head_weights or incremental_state is not None
         special = self.bias_k is not None or self.add_zero_attn or self.use_xformers or self.onnx_trace
-        return key is not None and not asked and not special
+        return not asked and not special
 
-    def forward(self, query: Tensor, key: Tensor | None, value: Tensor | None, **options: object):
-        """As fairseq's: ``query`` is ``(tgt_len, batch, embed_dim)``, ``key`` and ``value`` have ``src_len``."""
-        if not self.is_fused(key=key, **options):
-            return super().forward(query, key, value, **options)
+    def _fused(self, query: Tensor, key: Tensor, value: Tensor, options: dict) -> Tensor:
         q, k, v = (self._heads(x) for x in (self.q_proj(query), self.k_proj(key), self.v_proj(value)))
         # (batch, 1, 1, src_len) and (tgt_len, src_len), both -inf where nothing may be seen
         padding, mask = options.get("key_padding_mask"), options.get("attn_mask")
@@ -54,13 +60,43 @@ class ProjectedAttention(MultiheadAttention):
             padding = _minus_infinity(padding.bool(), q.dtype)[:, None, None]
             mask = padding if mask is None else padding + mask
         if self.prefix is not None:
-            tables = (table.to(k.dtype).unsqueeze(1).expand(-1, k.size(0), -1) for table in self.prefix())
-            k, v = (torch.cat([self._heads(table), x], dim=2) for table, x in zip(tables, (k, v), strict=True))
-            mask = None if mask is None else functional.pad(mask, (k.size(2) - mask.size(-1), 0))
+            k, v = (torch.cat(pair, dim=2) for pair in zip(self._prefix_heads(k), (k, v), strict=True))
+            mask = None if mask is None else functional.pad(mask, (self.prefix.length, 0))
         dropout = self.dropout_module
         rate = dropout.p if dropout.training or dropout.apply_during_inference else 0.0
         x = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=rate)
-        return self.out_proj(x.permute(2, 0, 1, 3).flatten(2)), None
+        return self.out_proj(x.permute(2, 0, 1, 3).flatten(2))
+
+    def _after_prefix(self, query: Tensor, key: Tensor | None, options: dict) -> dict:
+        """``options`` for fairseq's own attention, which takes the prefix for earlier positions of incremental
+        decoding. Of cross-attention, whose positions do not become more, these are all.
+        """
+        state = options.get("incremental_state")
+        state = {} if state is None else state
+        options = options | {"incremental_state": state}
+        if "prev_key" in self._get_input_buffer(state):
+            return options
+        padding, mask = options.get("key_padding_mask"), options.get("attn_mask")
+        if self.self_attention:  # a padding mask grows by itself
+            k, v = self._prefix_heads(self._heads(query))
+            if mask is not None:
+                options["attn_mask"] = functional.pad(mask, (self.prefix.length, 0))
+        else:
+            if self.beam_size > 1 and key.size(1) == query.size(1):  # the same source in every beam: one is enough
+                key = key[:, :: self.beam_size]
+                padding = None if padding is None else padding[:: self.beam_size]
+            k, v = self._heads(self.k_proj(key)), self._heads(self.v_proj(key))
+            k, v = (torch.cat(pair, dim=2) for pair in zip(self._prefix_heads(k), (k, v), strict=True))
+            padding = None if padding is None else functional.pad(padding, (self.prefix.length, 0))
+            options |= {"key_padding_mask": padding, "static_kv": True}
+        buffer = {"prev_key": k.contiguous(), "prev_value": v.contiguous()}
+        self._set_input_buffer(state, buffer)
+        return options
+
+    def _prefix_heads(self, like: Tensor) -> list[Tensor]:
+        """The prefix for the batch and in the type of ``like``, ``(batch, heads, src_len, head_dim)``."""
+        tables = (self._heads(table.unsqueeze(1).to(like.dtype)) for table in self.prefix())
+        return [table.expand(like.size(0), -1, -1, -1) for table in tables]
 
     def _heads(self, x: Tensor) -> Tensor:
         """``(len, batch, embed_dim)`` to ``(batch, heads, len, head_dim)``."""
