@@ -1,5 +1,7 @@
 """Verdicts and tables from results made up by a rule, and where runs are missing."""
 
+import itertools
+
 import pandas as pd
 import pytest
 import yaml
@@ -89,6 +91,42 @@ def test_learning_rates_are_compared_by_the_seeds_that_all_of_them_have():
     assert (apart.rate, apart.seeds, apart.means) == (1e-4, (), {1e-4: None, 1e-3: None})
 
 
+def test_a_rate_at_which_runs_fail_is_not_chosen():
+    runs = frame(*(("houlsby-dense", seed, 66.0, 1e-3) for seed in (1, 2)), ("houlsby-dense", 1, 66.5, 1e-2),
+                 ("houlsby-dense", 2, None, 1e-2))  # fmt: skip
+    runs.loc[3, "status"] = "failed"
+    choice = Scores(runs, NO_CURVES).chosen["rte", "b", "houlsby-dense"]
+    assert choice.rate == 1e-3 and choice.failed == {1e-3: 0, 1e-2: 1} and choice.means[1e-2] == 66.5
+    runs.loc[1, "status"] = "failed"  # of both
+    assert Scores(runs, NO_CURVES).chosen["rte", "b", "houlsby-dense"].rate == 1e-2
+
+
+def test_scores_that_are_fractions_support_no_claim_about_points():
+    rows = [(system, seed, score + seed / 100, None) for seed in (1, 2, 3)
+            for system, score in (("houlsby-dense", 0.9), ("houlsby-snip0.4", 0.6))]  # fmt: skip
+    for factor, tested in ((1, 0), (100, 3)):
+        runs = frame(*rows).assign(bottleneck=64)
+        found = Scores(runs.assign(score=factor * runs["score"]), NO_CURVES)
+        part = {part.label: part for claim in judge(found) for part in claim.parts}["snip s = 0.4 against dense"]
+        assert part.comparison.n == tested and found.fractions == ({"rte"} if factor == 1 else set())
+
+
+def test_a_mean_over_backbones_does_not_hide_where_a_claim_fails():
+    frames = []
+    for backbone, gain in (("bert", -1.8), ("roberta", 4.2)):
+        pairs = (
+            (("houlsby-dense", n, 60.0 + n, None), ("houlsby-snip0.4", n, 60 + 1.1 * n + gain, None)) for n in (1, 2, 3)
+        )
+        frames.append(frame(*itertools.chain(*pairs)).assign(backbone=backbone, bottleneck=64))
+    runs = pd.concat(frames, ignore_index=True)
+    runs["run"] = runs["backbone"] + runs["run"]
+    claim = next(claim for claim in judge(Scores(runs, NO_CURVES)) if claim.text.startswith("A sparsity of 0.4"))
+    (part,) = claim.parts
+    verdicts = {one.label: one.verdict for one in part.places}
+    assert verdicts == {"RTE (bert)": "not supported", "RTE (roberta)": "supported"}
+    assert claim.verdict == "supported" and claim.exceptions == ["RTE (bert)"]
+
+
 def test_bottlenecks_are_told_apart(tmp_path):
     sizes = {"bottleneck": [16, 64]}
     plan = plan_with(
@@ -135,7 +173,7 @@ def test_verdicts_are_those_of_the_rule(whole):
     assert parts["snip against magnitude"] == "supported"
     part = next(part for claim in claims.values() for part in claim.parts if part.label == "snip against random")
     assert part.comparison.n == 4 * 5 and len(part.pairs) == 20
-    assert {one.label for one in part.tasks} == {"CoLA", "MRPC", "STS-B", "RTE"}
+    assert {one.label for one in part.places} == {"CoLA", "MRPC", "STS-B", "RTE"}
 
 
 def test_what_was_not_run_is_not_tested(tmp_path):
@@ -176,7 +214,7 @@ def test_a_comparison_is_only_of_tasks_that_both_have(tmp_path):
     without = "(cola|rte).*(dense|snip)|mrpc-.*dense-seed[1-3]"
     found = scores(finished_study(tmp_path / "some", "table1", without=without))
     part = {part.label: part for claim in judge(found) for part in claim.parts}["snip s = 0.4 against dense"]
-    tasks = {one.label: one.comparison for one in part.tasks}
+    tasks = {one.label: one.comparison for one in part.places}
     assert {task: one.n for task, one in tasks.items()} == {"CoLA": 0, "MRPC": 2, "STS-B": 5, "RTE": 0}
     gains = [tasks[task].difference for task in ("MRPC", "STS-B")]
     assert part.comparison.difference == pytest.approx(sum(gains) / 2) and part.comparison.planned == 20
@@ -269,6 +307,21 @@ def test_an_average_is_over_tasks_of_glue_only(tmp_path):
     assert columns(table) == [PARAMETERS, "CoLA", "MRPC", "STS-B", "RTE", "SQuAD", AVERAGE]
     row = {label: cell.mean for (name, (_, label)), cell in table.cells.items() if name == "w/ SNIP"}
     assert row[AVERAGE] == pytest.approx(sum(row[task] for task in ("CoLA", "MRPC", "STS-B", "RTE")) / 4)
+
+
+def test_sizes_that_differ_from_task_to_task_have_a_column_each(tmp_path):
+    glue = {"cola": {}, "rte": {}}
+    squad = {"data": str(tmp_path / "squad"), "env": {"BOTTLENECK": 256}}
+    overrides = places(tmp_path)
+    config = yaml.safe_load((CONFIGS / "table1.yaml").read_text()) | {"tasks": {**glue, "squad": squad}, "seeds": [1]}
+    (tmp_path / "config.yaml").write_text(yaml.safe_dump(config, sort_keys=False))
+    study = finished_plan(tmp_path / "study", make_plan(read_config(tmp_path / "config.yaml", overrides)))
+    tables = collect(study)
+    results = tables["results"]
+    results.loc[results["task"] == "squad", "adapter_parameters"] *= 4
+    table = paper_tables(Scores(results, tables["curves"]))[0]
+    share = {label: cell.mean for (row, (_, label)), cell in table.cells.items() if row == "Adapter"}
+    assert share["SQuAD #Param."] == pytest.approx(4 * share[PARAMETERS]) and share[PARAMETERS] < 3
 
 
 def test_an_average_is_of_the_seeds_that_have_all_tasks(tmp_path):

@@ -75,6 +75,13 @@ def test_differences_that_are_all_the_same_decide_nothing():
         assert found.reason == "no spread over seeds" and exceeds(found) == exceeds(found, -0.5) == UNDECIDED
 
 
+def test_the_same_difference_in_scores_of_four_decimals():
+    """As the examples write them: 150 to 151, 150 to 151 and 152 to 153 of 277."""
+    scores = {n: round(100 * n / 277, 4) for n in range(277)}
+    found = compare({"RTE": [scores[n + 1] - scores[n] for n in (150, 150, 152)]})
+    assert found.reason == "no spread over seeds" and exceeds(found) == UNDECIDED
+
+
 def test_a_task_on_which_nothing_varies_decides_nothing():
     found = compare({"RTE": [0.361, 0.361], "STS-B": [0.10, 0.12]})
     assert found.reason == "no spread over seeds of RTE" and exceeds(found) == UNDECIDED

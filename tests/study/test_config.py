@@ -54,6 +54,15 @@ def changed(tmp_path, **keys):
         ({"tasks": ["rte"], "env": {"SUBSET": "valid"}}, "SUBSET is not for a config to set"),
         ({"grid": [{"family": "none", "env": {"SEED": 5}}]}, "env: SEED is not for a config to set"),
         ({"tasks": ["rte"], "env": {"MAX_EPOCHS": 3}}, "unknown setting MAX_EPOCHS (did you mean MAX_EPOCH?)"),
+        ({"tasks": ["rte"], "env": {"EPOCHS": 3}}, "unknown setting EPOCHS (did you mean KEEP_EPOCHS?)"),
+        ({"tasks": ["rte"], "env": {"lr": 1e-3}}, "unknown setting lr (did you mean LR?)"),
+        ({"tasks": ["rte"], "env": {"NCCL_DEBUG": "INFO"}}, "exported in the shell"),
+        ({"tasks": ["rte"], "env": {"MAX_UPDATE": None}}, "MAX_UPDATE is None, which is no text or number"),
+        ({"tasks": ["rte"], "env": {"LR": [1e-3, 1e-4]}}, "LR is [0.001, 0.0001], which is no text or number"),
+        ({"tasks": ["cola", {"mine": {"example": "glue"}}]}, "is no list of names"),
+        ({"data": 5}, "data 5 is no folder"),
+        ({"flags": "--adam-betas '(0.9, 0.98)"}, "No closing quotation"),
+        ({"grid": [{"bottleneck": float("inf")}]}, "bottleneck Infinity is not a whole number"),
         ({"tasks": ["rte"], "env": {"MAX_LENGTH": 64}}, "MAX_LENGTH does nothing there: it is a setting of prepare"),
         ({"tasks": ["rte"], "prepare": {"LR": 1}}, "prepare: LR does nothing there: it is a setting of env"),
         ({"tasks": {"a/b": {"example": "glue"}}}, "tasks: 'a/b' cannot be a name"),
@@ -72,6 +81,18 @@ def test_a_file_that_is_not_there_or_no_yaml(tmp_path):
     (tmp_path / "broken.yaml").write_text("a: [1\n")
     with pytest.raises(UsageError, match="broken.yaml"):
         read_config(tmp_path / "broken.yaml")
+    for name in ("a: b.yaml", "a #2.yaml"):
+        (tmp_path / name).write_text("tasks: [rte]")
+        with pytest.raises(UsageError, match="give the config a plain name"):
+            read_config(tmp_path / name)
+    (tmp_path / "latin.yaml").write_bytes("tasks: [éa]\n".encode("latin-1"))
+    with pytest.raises(UsageError, match="latin.yaml"):
+        read_config(tmp_path / "latin.yaml")
+
+
+def test_flags_are_words_as_in_a_shell(tmp_path):
+    study = read_config(changed(tmp_path, flags="--adam-betas '(0.9, 0.98)' --fp16"))
+    assert study.tasks[0].flags == ("--adam-betas", "(0.9, 0.98)", "--fp16")
 
 
 @pytest.mark.parametrize(

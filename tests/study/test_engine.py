@@ -49,7 +49,7 @@ def test_a_study_runs_and_is_not_repeated(tmp_path, capfd):
 
 
 def test_spaces_and_the_like_in_names_and_folders(tmp_path):
-    backbone, out = pretended(tmp_path / "here").with_name("Mini LM's $x"), tmp_path / "my {x} study"
+    backbone, out = pretended(tmp_path / "here").with_name("Mini LM's $x"), tmp_path / "my {x} study: #2"
     backbone.mkdir()
     (backbone / "model.pt").touch()
     study(tmp_path / "here" / "tiny.yaml", out, f"backbone={backbone}", "seeds=[1]")

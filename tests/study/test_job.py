@@ -1,5 +1,6 @@
 """One job: what it records, what it adopts, what it never does twice."""
 
+import dataclasses
 import json
 import re
 import sqlite3
@@ -13,7 +14,7 @@ from sparse_adapter.study.config import read_config
 from sparse_adapter.study.grid import make_plan
 from sparse_adapter.study.job import score_of
 from sparse_adapter.study.locks import one_gpu
-from sparse_adapter.study.plan import settings_of, write_plan
+from sparse_adapter.study.plan import check_same_settings, settings_of, write_plan
 from sparse_adapter.study.results import collect, write_results
 
 from .made_up import CONFIGS, pretended
@@ -27,6 +28,7 @@ def study(tmp_path, monkeypatch):
 
     class Study:
         root = tmp_path / "study"
+        config = tmp_path / "here" / "tiny.yaml"
         names = {"full": "one-backbone-full-seed1", "snip": "one-backbone-houlsby-snip0.4-seed1"}
 
         def __init__(self, *overrides):
@@ -203,6 +205,32 @@ def test_a_run_that_was_begun_with_other_settings_is_left_alone(study):
     with pytest.raises(UsageError, match="MAX_EPOCH was None and is 9"):
         other.run("full")
     assert not one.started()
+
+
+def test_a_run_on_data_that_were_prepared_otherwise_is_left_alone(study):
+    one = study("prepare.MAX_LENGTH=128", "seeds=[1]")
+    assert one.run("snip")["prepared"] == {"MAX_LENGTH": "128"}
+    (one.root / "data" / "one-backbone.json").unlink()  # what the message of the data asks for
+    other = study("prepare.MAX_LENGTH=32", "seeds=[1]")
+    with pytest.raises(UsageError, match="snip0.4-seed1 was made with other settings: MAX_LENGTH was 128 and is 32"):
+        check_same_settings(other.root, other.plan)
+    with pytest.raises(UsageError, match="MAX_LENGTH was 128 and is 32"):
+        other.run("snip")
+    seeds = make_plan(read_config(one.config, ["prepare.MAX_LENGTH=32", "seeds=[2]"]))
+    with pytest.raises(UsageError, match="snip0.4-seed1 would be averaged with .*seed2 .* was 128 and is 32"):
+        check_same_settings(one.root, seeds)
+
+
+def test_a_finished_run_is_shown_with_the_settings_that_it_was_made_with(study):
+    one = study("env.MAX_EPOCH=1", "seeds=[1]")
+    one.run("snip")
+    write_plan(one.root, one.plan)
+    stopped = make_plan(read_config(one.config, ["env.MAX_EPOCH=9", "seeds=[1]"]))
+    write_plan(one.root, dataclasses.replace(stopped, name="z"))  # which is read last, and has begun no run
+    results = collect(one.root)["results"].set_index("run")
+    settings = {name: json.loads(row["settings"])["MAX_EPOCH"] for name, row in results.iterrows()}
+    assert settings == {"one-backbone-full-seed1": "9", "one-backbone-houlsby-dense-seed1": "9", one.names["snip"]: "1"}
+    assert "MAX_EPOCH=1 " in results["command"][one.names["snip"]]
 
 
 def test_no_setting_of_the_scripts_comes_from_the_user_s_shell():

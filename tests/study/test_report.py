@@ -70,6 +70,18 @@ def test_chosen_learning_rates_are_shown(tmp_path):
     assert re.fullmatch(r"0\.0001: \d\d\.\d, 0\.001: \d\d\.\d", row[4])
 
 
+def test_settings_that_differ_from_system_to_system_are_told(tmp_path):
+    slow = {"family": "none", "env": {"LR": 1e-4}}
+    plan = plan_with(tmp_path, slow, {"env": {"LR": 5e-4}}, {"pruner": "snip", "sparsity": 0.4, "env": {"LR": 5e-4}})
+    write_report([finished_plan(tmp_path / "study", plan)], tmp_path / "out")
+    text = (tmp_path / "out" / "README.md").read_text()
+    assert rows(text, "| LR ") == [
+        ["LR", "0.0001", "full", "one"],
+        ["LR", "0.0005", "houlsby-dense, houlsby-snip0.4", "one"],
+    ]
+    assert "Settings that are not the same" in (tmp_path / "out" / "report.html").read_text()
+
+
 def test_one_seed_has_no_band(tmp_path):
     for without, remark in (("seed[2-5]", True), ("$^", False)):
         study, out = tmp_path / f"study{remark}", tmp_path / f"out{remark}"

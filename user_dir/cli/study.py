@@ -103,7 +103,8 @@ def find_slots(args: Namespace) -> Slots:
         if not args.profile.is_dir():
             raise UsageError(f"--profile {args.profile}: there is no such folder")
         return Slots(profile=args.profile.absolute())
-    gpus = tuple(gpu for gpu in (visible_gpus() if args.gpus is None else args.gpus.split(",")) if gpu)
+    named = visible_gpus() if args.gpus is None else args.gpus.split(",")
+    gpus = tuple(gpu.strip() for gpu in named if gpu.strip())
     jobs = args.jobs if args.jobs is not None else max(1, len(gpus) * args.share)
     if jobs < 1 or args.share < 1:
         raise UsageError("--jobs and --share are at least 1")

@@ -37,14 +37,14 @@ class Part:
     """One comparison of two systems, over all tasks and backbones.
 
     Args:
-        tasks: the same for each task alone, which is its label.
+        places: the same for each task, and of several backbones for each of them, alone: which is its label.
         pairs: runs.
     """
 
     label: str
     comparison: Comparison
     verdict: str
-    tasks: tuple["Part", ...] = ()
+    places: tuple["Part", ...] = ()
     pairs: tuple[tuple[str, str], ...] = ()
 
 
@@ -67,11 +67,11 @@ class Claim:
 
     @property
     def exceptions(self) -> list[str]:
-        """Tasks on which a supported claim does not hold: the mean over tasks hides them."""
+        """Where a supported claim does not hold: the mean over tasks and backbones hides it."""
         if self.verdict not in (SUPPORTED, SUPPORTED_SO_FAR):
             return []
         fails = (NOT_SUPPORTED, NOT_SUPPORTED_SO_FAR)
-        return list(dict.fromkeys(one.label for part in self.parts for one in part.tasks if one.verdict in fails))
+        return list(dict.fromkeys(one.label for part in self.parts for one in part.places if one.verdict in fails))
 
     @property
     def deciding(self) -> Part | None:
@@ -176,7 +176,8 @@ def _with(found: list, papers: tuple) -> list:
 
 
 def _gain(scores: Scores, pairs: pd.DataFrame) -> pd.Series:
-    return pairs["score_first"] - pairs["score_second"]
+    """In points; nan of a task whose scores are none."""
+    return (pairs["score_first"] - pairs["score_second"]).mask(pairs["task"].isin(scores.fractions))
 
 
 def _lead(scores: Scores, pairs: pd.DataFrame) -> list[float]:
@@ -214,8 +215,8 @@ def _parts(
 def _part(scores: Scores, label: str, pairs: pd.DataFrame, level: float, verdict: Callable) -> Part:
     made = pairs.dropna(subset=["difference"])
 
-    def judged(name: str, task: str | None = None, **whole) -> Part:
-        planned, own = (frame if task is None else frame[frame["task"] == task] for frame in (pairs, made))
+    def judged(name: str, planned: pd.DataFrame, **whole) -> Part:
+        own = planned.dropna(subset=["difference"])
         strata = {
             scores.place(*place): group["difference"].tolist()
             for place, group in own.groupby(["task", "backbone"], sort=False)
@@ -223,8 +224,9 @@ def _part(scores: Scores, label: str, pairs: pd.DataFrame, level: float, verdict
         comparison = compare(strata, level, len(planned))
         return Part(name, comparison, verdict(comparison), **whole)
 
-    tasks = tuple(judged(scores.tasks[task], task) for task in pairs["task"].unique())
-    return judged(label, tasks=tasks, pairs=tuple(zip(made["run_first"], made["run_second"], strict=True)))
+    groups = pairs.groupby(["task", "backbone"], sort=False)
+    places = tuple(judged(scores.place(*place), group) for place, group in groups)
+    return judged(label, pairs, places=places, pairs=tuple(zip(made["run_first"], made["run_second"], strict=True)))
 
 
 def first_reached(curve: pd.DataFrame, target: float) -> float:

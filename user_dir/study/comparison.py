@@ -9,7 +9,9 @@ from scipy import stats
 
 SUPPORTED, NOT_SUPPORTED, UNDECIDED, UNTESTED = "supported", "not supported", "undecided", "not tested"
 SUPPORTED_SO_FAR, NOT_SUPPORTED_SO_FAR = (f"{verdict} as far as tested" for verdict in (SUPPORTED, NOT_SUPPORTED))
-SAME = 1e-9  # points: differences nearer than this differ by rounding only
+# Points: differences nearer than this differ by rounding only. Examples write scores with four decimals, so that two
+# differences of two scores each may be 2e-4 apart.
+SAME = 2.5e-4
 
 
 @dataclass(frozen=True)

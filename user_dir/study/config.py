@@ -1,6 +1,8 @@
 """What a study is asked to do: a YAML file, read, completed and checked before anything runs."""
 
 import difflib
+import math
+import shlex
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -86,10 +88,12 @@ def read_config(path: Path, overrides: Iterable[str] = ()) -> Study:
         raw = OmegaConf.to_container(config, resolve=True)
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror or error}") from error
-    except (yaml.YAMLError, OmegaConfBaseException) as error:
+    except (yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: {error}") from error
     if not isinstance(raw, dict):
         raise UsageError(f"{path} is no config: it has no keys")
+    if yaml.safe_load(f"{path.stem}/") != f"{path.stem}/":  # as Snakemake reads it
+        raise UsageError(f"{path}: give the config a plain name, which its plan is found by")
     try:
         return _study(path.stem, raw)
     except UsageError as error:
@@ -105,18 +109,18 @@ def _study(name: str, raw: dict) -> Study:
     if not isinstance(seeds, list) or not seeds or not all(type(seed) is int for seed in seeds):
         raise UsageError(f"seeds {seeds}: give at least one whole number")
     named = raw["tasks"]
-    entries = named if isinstance(named, dict) else dict.fromkeys(named if isinstance(named, list) else [named])
+    entries = named if isinstance(named, dict) else dict.fromkeys(_names(named))
     examples = _examples_folder(raw.get("examples"))
     blocks = raw["grid"] if isinstance(raw["grid"], list) else [raw["grid"]]
     for task in entries:
         _check_name(str(task), "tasks")
     tasks = tuple(_task(str(task), entry or {}, raw, examples) for task, entry in entries.items())
     blocks = tuple(_block(block) for block in blocks)
-    for task in tasks:
-        _check_settings(task, blocks, examples)
     labels = [task.label for task in tasks]
     if twice := {label for label in labels if labels.count(label) > 1}:
         raise UsageError(f"two tasks have the label {twice.pop()!r}: in tables they would be one")
+    for task in tasks:
+        _check_settings(task, blocks, examples)
     return Study(
         name=name,
         tasks=tasks,
@@ -144,6 +148,8 @@ def _task(name: str, entry: dict, raw: dict, examples: Path) -> Task:
     data = entry.get("data", raw.get("data"))
     if data is None:
         raise UsageError(f"{where}: data is missing: the folder of the raw data")
+    if not isinstance(data, str):
+        raise UsageError(f"{where}: data {data!r} is no folder")
     curve = entry.get("curve") or (known.curve if known else CURVES.get(example, ("acc", "loss")))
     prepare = _settings(raw.get("prepare"), "prepare") | _settings(entry.get("prepare"), f"{where}.prepare")
     return Task(
@@ -174,9 +180,12 @@ def _check_settings(task: Task, blocks: Iterable[dict], examples: Path) -> None:
             if known and name in elsewhere:
                 other = "env" if where == "prepare" else "prepare"
                 raise UsageError(f"{where}: {name} does nothing there: it is a setting of {other}")
-            near = difflib.get_close_matches(name, SETTINGS, n=1, cutoff=0.8)
-            if known and name not in SETTINGS and near:
-                raise UsageError(f"{where}: unknown setting {name} (did you mean {near[0]}?)")
+            if known and name not in SETTINGS:
+                near = difflib.get_close_matches(name.upper(), SETTINGS, n=1, cutoff=0.5)
+                raise UsageError(
+                    f"{where}: unknown setting {name}{f' (did you mean {near[0]}?)' if near else ''}; variables of "
+                    "other programs are exported in the shell that starts the study"
+                )
 
 
 def _backbones(entry: dict, where: str) -> tuple[Backbone, ...]:
@@ -237,7 +246,7 @@ def _check_numbers(axes: dict) -> None:
                 number = float(value)
             except (TypeError, ValueError) as error:
                 raise UsageError(f"grid: {axis} {value!r} is no number") from error
-            if not holds(number):
+            if not (math.isfinite(number) and holds(number)):
                 raise UsageError(f"grid: {axis} {value} is not {what}")
             axes[axis][i] = number
     if any(s > 0 for s in axes.get("sparsity", ())) and set(axes.get("pruner", ["none"])) == {"none"}:
@@ -280,11 +289,25 @@ def _settings(entry: object, where: str) -> dict[str, str]:
     for name, value in entry.items():
         if isinstance(value, bool):  # YAML takes yes, no, on and off for these, too
             raise UsageError(f"{where}: {name} is {value}: write 1 or 0, or what is meant in quotes")
+        if not isinstance(value, str | int | float):
+            raise UsageError(f"{where}: {name} is {value!r}, which is no text or number")
     return {str(name): str(value) for name, value in entry.items()}
 
 
 def _words(entry: object) -> tuple[str, ...]:
-    return tuple(map(str, entry)) if isinstance(entry, list) else tuple(str(entry).split() if entry else ())
+    if isinstance(entry, list):
+        return tuple(map(str, entry))
+    try:
+        return tuple(shlex.split(str(entry))) if entry else ()
+    except ValueError as error:
+        raise UsageError(f"flags {entry!r}: {error}") from error
+
+
+def _names(entry: object) -> list[str]:
+    names = entry if isinstance(entry, list) else [entry]
+    if not all(isinstance(name, str | int | float) for name in names):
+        raise UsageError(f"tasks: {entry!r} is no list of names; tasks with keys are {{mine: {{example: glue}}}}")
+    return [str(name) for name in names]
 
 
 def _switch(raw: dict, key: str) -> bool:

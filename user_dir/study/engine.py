@@ -109,7 +109,9 @@ def _command(folder: Path, plan: Plan, slots: Slots, wanted: list[str], *options
     command += ["--profile", str(slots.profile)] if slots.profile else ["--cores", str(slots.jobs)]
     command += options
     machine = [f"gpus='{','.join(slots.gpus)}'", f"share={slots.share}", f"threads={_threads(slots)}"]
-    command += ["--config", f"plan={plan_path(folder, plan.name)}", *([] if slots.profile else machine)]
+    # From the folder on: Snakemake reads this as YAML, to which not every folder's name is a text.
+    path = plan_path(folder, plan.name).relative_to(folder)
+    command += ["--config", f"plan={path}", *([] if slots.profile else machine)]
     return [*command, "--", *(f"runs/{name}/result.json" for name in wanted)]
 
 

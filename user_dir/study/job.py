@@ -29,6 +29,7 @@ from .plan import (
     Run,
     check_preparation,
     check_run,
+    portable,
     preparation_failure,
     preparation_record,
     read_plan,
@@ -104,8 +105,9 @@ def run(study: Path, plan: Plan, run: Run, gpus: list[str] | None, share: int) -
     folder = study / "runs" / run.name
     with locked(folder / ".lock") as lock:
         try:
-            check_run(study, run)
-            adopted = _begin(folder, run)
+            data = plan.preparations[run.data]
+            check_run(study, run, data)
+            adopted = _begin(folder, run, data)
             if not (folder / "scores.json").exists():
                 with ExitStack() as stack:
                     env, held = _environment(run.env), [lock]
@@ -127,7 +129,7 @@ def run(study: Path, plan: Plan, run: Run, gpus: list[str] | None, share: int) -
                 checkpoint.unlink()
 
 
-def _begin(folder: Path, run: Run) -> bool:
+def _begin(folder: Path, run: Run, data: Preparation) -> bool:
     """Write ``settings.json`` unless it is there; returns whether the run was made by hand.
 
     Raises:
@@ -138,7 +140,7 @@ def _begin(folder: Path, run: Run) -> bool:
         scored = (folder / "scores.json").exists()
         if not scored and any(folder.glob("checkpoint*.pt")):
             raise JobFailed(f"{folder} has checkpoints and no scores, and is none of the study's: finish or move it")
-        write_json(settings, settings_of(run) | {"adopted": scored})
+        write_json(settings, settings_of(run) | {"adopted": scored, "prepared": portable(data.env)})
     return _read(settings)["adopted"]
 
 
@@ -195,6 +197,7 @@ def collect(folder: Path, run: Run) -> dict:
         "run": run.name,
         "settings": settings_of(run),
         "settings_sha256": settings_hash(settings_of(run)),
+        "prepared": settings.get("prepared"),
         "shown": {"label": run.label, "metric": run.metric, "curve": run.curve},
         "adopted": settings.get("adopted", False),
         "metric": metric,

@@ -72,6 +72,11 @@ def settings_hash(settings: dict) -> str:
     return hashlib.sha256(json.dumps(settings, sort_keys=True).encode()).hexdigest()
 
 
+def portable(settings: dict[str, str]) -> dict[str, str]:
+    """Those that are the same on every machine: no folders."""
+    return {name: value for name, value in settings.items() if not Path(value).is_absolute()}
+
+
 def shared_settings(run: Run, prepare: dict[str, str]) -> dict[str, str]:
     """What all runs that are averaged have alike, on whatever machine they were made: no seed, and no folders.
 
@@ -79,8 +84,7 @@ def shared_settings(run: Run, prepare: dict[str, str]) -> dict[str, str]:
         prepare: what the run's data were prepared with.
     """
     prepared = {f"prepare.{name}": value for name, value in prepare.items()}
-    settings = {name: value for name, value in (prepared | run.env).items() if name != "SEED"}
-    settings = {name: value for name, value in settings.items() if not Path(value).is_absolute()}
+    settings = {name: value for name, value in portable(prepared | run.env).items() if name != "SEED"}
     flags = (Path(flag).name if Path(flag).is_absolute() else flag for flag in run.flags)
     return dict(sorted(settings.items())) | {"flags": shlex.join(flags)}
 
@@ -143,7 +147,7 @@ def check_same_settings(folder: Path, plan: Plan) -> None:
     for preparation in plan.preparations.values():
         check_preparation(folder, preparation)
     for run in plan.runs.values():
-        check_run(folder, run)
+        check_run(folder, run, plan.preparations[run.data])
     _check_other_seeds(folder, plan)
 
 
@@ -153,23 +157,29 @@ def check_preparation(folder: Path, preparation: Preparation) -> None:
     _check(made, preparation_record(folder, preparation.name), preparation)
 
 
-def check_run(folder: Path, run: Run) -> None:
-    """See ``check_same_settings``."""
+def check_run(folder: Path, run: Run, data: Preparation) -> None:
+    """See ``check_same_settings``; ``data`` are those of the run."""
     made = folder / "runs" / run.name
-    _check(made, made / "settings.json", run)
+    _check(made, made / "settings.json", run, data)
 
 
-def _check(made: Path, record: Path, part: Run | Preparation) -> None:
+def _check(made: Path, record: Path, part: Run | Preparation, data: Preparation | None = None) -> None:
     if not record.exists():
         return
     before, now = read_json(record), settings_of(part)
     before.pop("adopted", None)
-    if before != now:
+    other_data = _other_data(before.pop("prepared", None), data)
+    if before != now or other_data:
         also = "" if made in record.parents else f" and {record}"
         raise UsageError(
-            f"{made} was made with other settings: {changes(before, now)}. Take another folder with --out, or "
-            f"delete it{also}"
+            f"{made} was made with other settings: {changes(before, now) or other_data}. Take another folder with "
+            f"--out, or delete it{also}"
         )
+
+
+def _other_data(prepared: dict[str, str] | None, data: Preparation | None) -> str:
+    """What the data of a run were prepared with that they are not now, in words; older runs do not say."""
+    return "" if prepared is None or data is None else changes(prepared, portable(data.env))
 
 
 def _check_other_seeds(folder: Path, plan: Plan) -> None:
@@ -179,10 +189,13 @@ def _check_other_seeds(folder: Path, plan: Plan) -> None:
         made = result.parent
         if made.name in plan.runs:
             continue
-        before = read_json(result)["settings"]
+        recorded = read_json(result)
+        before = recorded["settings"]
         run = alike.get((before["task"], before["backbone"], before["system"], before["lr"]))
-        changed = "" if run is None else changes(*map(_without_seed, (before, settings_of(run))))
-        if changed:
+        if run is None:
+            continue
+        changed = changes(*map(_without_seed, (before, settings_of(run))))
+        if changed := changed or _other_data(recorded.get("prepared"), plan.preparations[run.data]):
             raise UsageError(
                 f"{made} would be averaged with {run.name} and was made with other settings: {changed}. Take "
                 "another folder with --out, or delete it"

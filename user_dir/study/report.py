@@ -2,6 +2,7 @@
 
 import base64
 import csv
+import json
 import re
 import shlex
 from collections import Counter
@@ -14,7 +15,7 @@ from tabulate import tabulate
 
 from ..errors import UsageError
 from ..files import replaced_files, written_at_once
-from .catalogue import BEST, SCORED
+from .catalogue import BEST, OF_SYSTEM, SCORED
 from .claims import LEVEL, MARGIN, Claim, judge
 from .comparison import Comparison
 from .figures import draw_all
@@ -90,6 +91,7 @@ def _write_files(source: Source, out: Path, margin: float, level: float, title: 
         "configs": list(source.configs),
         "unfinished": _unfinished(results),
         "tasks": _tasks(scores),
+        "unlike": _unlike_settings(scores),
         "scores": table_grid(systems, systems.title),
         "summary": _summary(claims, level),
         "claims": [_claim_grid(claim, level) for claim in claims if any(part.comparison.n for part in claim.parts)],
@@ -139,9 +141,31 @@ def _tasks(scores: Scores) -> Grid:
         metric = METRIC_LABELS.get(runs["metric"].iloc[0], runs["metric"].iloc[0]) if len(runs) else "-"
         checkpoint = "best on the validation set" if example in BEST else "last"
         rows.append([label, metric, SCORED.get(example, "-"), ", ".join(counts) or "-", checkpoint])
-        if len(runs) and runs["score"].abs().max() <= 1 and runs["score"].any():
-            rows[-1][1] += " (at most 1: differences count in points, of scores x 100)"
+        if task in scores.fractions:
+            rows[-1][1] += " (at most 1, where claims are about points: no claim is judged by it)"
     return Grid("What is scored", ["task", "score", "set", "examples", "checkpoint"], rows)
+
+
+def _unlike_settings(scores: Scores) -> Grid | None:
+    """What systems that are compared do not share, besides what makes them these systems."""
+    found: dict[tuple[str, str], dict[str, list[str]]] = {}
+    for place, runs in scores.runs.groupby(["task", "backbone"], sort=False):
+        settings = {system: json.loads(own["settings"].iloc[0]) for system, own in runs.groupby("system", sort=False)}
+        for name in sorted(set().union(*settings.values()) - set(OF_SYSTEM)):
+            values = {system: own.get(name, "") for system, own in settings.items()}
+            if len(set(values.values())) > 1:
+                for system, value in values.items():
+                    found.setdefault((name, value), {}).setdefault(system, []).append(scores.place(*place))
+    rows = []
+    for (name, value), where in found.items():
+        together: dict[tuple[str, ...], list[str]] = {}
+        for system, places in where.items():
+            together.setdefault(tuple(places), []).append(system)
+        rows += [[name, value or "-", ", ".join(s), ", ".join(places)] for places, s in together.items()]
+    if not rows:
+        return None
+    note = "What these systems differ by may be these settings, too. -: none was given, see the example's scripts."
+    return Grid("Settings that are not the same", ["setting", "value", "of", "on"], rows, note)
 
 
 def _without_scores(scores: Scores) -> str:
@@ -181,17 +205,25 @@ def _rates(scores: Scores) -> Grid | None:
     rows = []
     for (task, backbone, system), choice in scores.chosen.items():
         means = ", ".join(
-            f"{_rate(rate)}: {'-' if mean is None else f'{mean:.1f}'}" for rate, mean in choice.means.items()
+            f"{_rate(rate)}: {'-' if mean is None else f'{mean:.1f}'}{_failed(choice.failed[rate])}"
+            for rate, mean in choice.means.items()
         )
         seeds = ", ".join(map(str, choice.seeds)) or "none in common: the rate with most seeds"
         rows.append([scores.tasks[task], backbone, system, _rate(choice.rate), means, seeds])
     head = ["task", "backbone", "system", "chosen", "mean score of each", "over seeds"]
-    note = "Rates are compared by the seeds that all of them have so far; scores are of all seeds of the chosen one."
+    note = (
+        "Rates are compared by the seeds that all of them have so far, and one with failed runs is not chosen where "
+        "another has none; scores are of all seeds of the chosen one."
+    )
     return Grid("Learning rates", head, rows, note)
 
 
 def _rate(rate: float | None) -> str:
     return "default" if rate is None else f"{rate:g}"
+
+
+def _failed(count: int) -> str:
+    return f" ({count} failed)" if count else ""
 
 
 def _unfinished(results: pd.DataFrame) -> Grid | None:
@@ -227,8 +259,8 @@ def _claim_grid(claim: Claim, level: float) -> Grid:
         if not part.comparison.n:
             continue
         rows.append([part.label, "all", *_interval(part.comparison), _pairs(part.comparison), part.verdict])
-        if len(part.tasks) > 1:
-            for one in part.tasks:
+        if len(part.places) > 1:
+            for one in part.places:
                 rows.append(["", one.label, *_interval(one.comparison), _pairs(one.comparison), one.verdict])
     head = ["comparison", "task", f"difference, {claim.unit}", f"{100 * level:g} % interval", "pairs", "verdict"]
     note = f"{claim.source[0].upper()}{claim.source[1:]}. {claim.rule[0].upper()}{claim.rule[1:]}."
@@ -250,7 +282,7 @@ def _claim_rows(claims: list[Claim]) -> list[dict]:
     rows = []
     for claim in claims:
         for part in claim.parts:
-            for task, one in [("all", part), *((one.label, one) for one in part.tasks)]:
+            for task, one in [("all", part), *((one.label, one) for one in part.places)]:
                 comparison = one.comparison
                 rows.append(
                     {

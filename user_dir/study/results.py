@@ -37,9 +37,10 @@ def collect(folder: Path) -> dict[str, pd.DataFrame]:
     planned = {name: run for plan in plans for name, run in plan.runs.items()}
     prepared = {name: part.env for plan in plans for name, part in plan.preparations.items()}
     results = {path.parent.name: read_json(path) for path in sorted(folder.glob("runs/*/result.json"))}
-    others = {name: _as_planned(result, planned) for name, result in results.items() if name not in planned}
+    # What has finished is what it was when it was made, whatever the plans have come to be.
+    made = {name: _as_planned(result, planned) for name, result in results.items()}
     rows, points, timings = [], [], []
-    for name, run in (planned | others).items():
+    for name, run in (planned | made).items():
         result, score, error = results.get(name), None, ""
         if result:
             # By the metric of now, for all runs alike: the result may have been recorded by another.
@@ -52,7 +53,8 @@ def collect(folder: Path) -> dict[str, pd.DataFrame]:
         if run.data not in prepared:
             record = preparation_record(folder, run.data)
             prepared[run.data] = read_json(record)["env"] if record.exists() else {}
-        rows.append(_row(run, prepared[run.data], result or {}, score or (None, None), error))
+        prepare = (results.get(name) or {}).get("prepared") or prepared[run.data]
+        rows.append(_row(run, prepare, result or {}, score or (None, None), error))
         if result:
             points += _points(name, result["curve"])
             timings.append({"run": name, **result["seconds"], **result["versions"]})
@@ -83,10 +85,10 @@ def write_results(folder: Path, tables: dict[str, pd.DataFrame]) -> None:
 
 
 def _as_planned(result: dict, planned: dict[str, Run]) -> Run:
-    """A finished run that no plan has any more; it is measured and printed as those of its task that one has."""
+    """A finished run as it was made; it is measured and printed as those of its task that a plan has."""
     settings = result["settings"]
     task, example = settings["task"], settings["example"]
-    alike = next((run for run in planned.values() if run.task == task), None)
+    alike = planned.get(result["run"]) or next((run for run in planned.values() if run.task == task), None)
     if alike:
         shown = {name: getattr(alike, name) for name in ("label", "metric", "curve")}
     else:
@@ -97,9 +99,7 @@ def _as_planned(result: dict, planned: dict[str, Run]) -> Run:
     return Run(**settings | shown | lists, scripts="")
 
 
-def _row(
-    run: Run, prepare: dict[str, str], found: dict, score: tuple[str | None, float | None], error: str
-) -> dict:
+def _row(run: Run, prepare: dict[str, str], found: dict, score: tuple[str | None, float | None], error: str) -> dict:
     parameters = found.get("parameters", {})
     return {
         "run": run.name,

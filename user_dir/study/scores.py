@@ -48,11 +48,14 @@ class Choice:
         rate: the chosen one.
         seeds: those that all rates with finished runs have; the rates are compared by them.
         means: of each rate over those seeds, None where there is none.
+        failed: of each rate, how many runs ended with an error. One with such runs is not chosen, whatever its others
+            came to, unless all have some: a rate that diverges now and then does best where it does not.
     """
 
     rate: float | None
     seeds: tuple[int, ...]
     means: dict[float | None, float | None]
+    failed: dict[float | None, int]
 
 
 class Scores:
@@ -61,6 +64,7 @@ class Scores:
     Attributes:
         runs: the rows of ``results.csv`` that count.
         planned: all rows of ``results.csv``, of runs that have finished or not.
+        fractions: tasks with scores of at most 1, which seem not to be x 100, as differences and margins are.
         curves: the rows of ``curves.csv`` that follow the metric of their run.
         chosen: ``{(task, backbone, system): choice}`` where the grid had several learning rates.
         pruner, sparsity: what is compared where the paper compares SNIP at 0.4: these, if the study has them,
@@ -76,6 +80,8 @@ class Scores:
             if len(names := sorted(metrics.dropna().unique())) > 1:
                 raise UsageError(f"task {task} was scored by {' and by '.join(names)}: its runs cannot be averaged")
         self.runs, self.chosen = _at_best_rate(results)
+        largest = self.runs["score"].abs().groupby(self.runs["task"]).max()
+        self.fractions = set(largest.index[(largest > 0) & (largest <= 1)])
         metric = self.runs.set_index("run")["curve_metric"]
         curves = curves[curves["run"].isin(metric.index)]
         self.curves = curves[curves["metric"] == curves["run"].map(metric)]
@@ -114,8 +120,9 @@ class Scores:
         return sizes if len(set(sizes)) == len(sizes) else list(systems)
 
     def place(self, task: str, backbone: str) -> str:
-        """As it is printed: the backbone where there are several."""
-        return f"{self.tasks[task]} ({backbone})" if len(self.backbones) > 1 else self.tasks[task]
+        """As it is printed: the backbone where the task has several."""
+        several = self.planned["backbone"][self.planned["task"] == task].nunique() > 1
+        return f"{self.tasks[task]} ({backbone})" if several else self.tasks[task]
 
     def pairs(self, first: dict, second: dict) -> pd.DataFrame:
         """Every planned pair of the same task, backbone, seed and, if both have one, bottleneck.
@@ -205,23 +212,27 @@ def _at_best_rate(results: pd.DataFrame) -> tuple[pd.DataFrame, dict[tuple, Choi
     """The finished runs at the chosen rates, and the choices."""
     chosen, kept = {}, []
     for key, group in results.groupby(["task", "backbone", "system"], sort=False):
-        finished = group[group["status"] == "finished"]
+        finished = _finished(group)
         if group["lr"].nunique(dropna=False) > 1 and len(finished):
-            by_rate = {
-                None if pd.isna(lr) else lr: runs[runs["status"] == "finished"]
-                for lr, runs in group.groupby("lr", dropna=False)
-            }
-            chosen[key] = choice = _choose({lr: runs.set_index("seed")["score"] for lr, runs in by_rate.items()})
-            finished = by_rate[choice.rate]
+            by_rate = {None if pd.isna(lr) else lr: runs for lr, runs in group.groupby("lr", dropna=False)}
+            chosen[key] = choice = _choose(by_rate)
+            finished = _finished(by_rate[choice.rate])
         if len(finished):
             kept.append(finished)
     return (pd.concat(kept) if kept else results.iloc[:0]), chosen
 
 
-def _choose(scores: dict[float | None, pd.Series]) -> Choice:
+def _finished(runs: pd.DataFrame) -> pd.DataFrame:
+    return runs[runs["status"] == "finished"]
+
+
+def _choose(runs: dict[float | None, pd.DataFrame]) -> Choice:
     """The rate with the best mean over the seeds that all have; without such a seed, the one with most."""
+    scores = {rate: _finished(own).set_index("seed")["score"] for rate, own in runs.items()}
     found = {rate: by_seed for rate, by_seed in scores.items() if len(by_seed)}
     seeds = sorted(set.intersection(*(set(by_seed.index) for by_seed in found.values())))
     means = {rate: float(by_seed.loc[seeds].mean()) if seeds else None for rate, by_seed in found.items()}
-    best = max(found, key=lambda rate: means[rate] if seeds else len(found[rate]))
-    return Choice(best, tuple(seeds), dict.fromkeys(scores) | means)
+    failed = {rate: int((own["status"] == "failed").sum()) for rate, own in runs.items()}
+    whole = [rate for rate in found if not failed[rate]]
+    best = max(whole or found, key=lambda rate: means[rate] if seeds else len(found[rate]))
+    return Choice(best, tuple(seeds), dict.fromkeys(runs) | means, failed)

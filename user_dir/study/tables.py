@@ -185,8 +185,10 @@ def _by_task(
         found = benchmarks(scores, backbone, frames.values())
         tasks = [task for task in scores.tasks if any(task in benchmark.tasks for benchmark in found)]
         averages = [benchmark for benchmark in found if benchmark.name == GLUE and len(benchmark.tasks) > 1]
+        shares = _parameter_columns(found, list(frames.values()))
         for row, frame in frames.items():
-            table.put(row, (backbone, PARAMETERS), Cell(parameter_share(frame)))
+            for label, of in shares.items():
+                table.put(row, (backbone, label), Cell(parameter_share(frame[frame["task"].isin(of)])))
             for task in tasks:
                 table.put(row, (backbone, scores.tasks[task]), scores.cell(frame[frame["task"] == task]))
             for average in averages:
@@ -194,6 +196,17 @@ def _by_task(
                 table.put(row, (backbone, label), scores.average(frame, average.tasks))
                 table.explain(_mean_over(scores, label, average, backbone))
     return table
+
+
+def _parameter_columns(found: list[Benchmark], frames: list[pd.DataFrame]) -> dict[str, list[str]]:
+    """The columns of parameters, each with its tasks: one, unless adapters of other sizes were trained on some."""
+    shares = {}
+    for benchmark in found:
+        own = (parameter_share(frame[frame["task"].isin(benchmark.tasks)]) for frame in frames)
+        shares[benchmark.name] = [None if share is None else f"{share:.3g}" for share in own]
+    if all(len({share for share in row if share}) < 2 for row in zip(*shares.values(), strict=True)):
+        return {PARAMETERS: [task for benchmark in found for task in benchmark.tasks]}
+    return {PARAMETERS if b.name == GLUE else f"{b.name} {PARAMETERS}": b.tasks for b in found}
 
 
 def _frames(scores: Scores, rows: dict[str, dict]) -> Iterable[tuple[str, dict[str, pd.DataFrame]]]:
