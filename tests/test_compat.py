@@ -10,6 +10,7 @@ from fairseq import utils
 from fairseq.data import ListDataset, TokenBlockDataset, data_utils
 from fairseq.data.encoders.sentencepiece_bpe import SentencepieceBPE
 from fairseq.data.iterators import BufferedIterator, EpochBatchIterator
+from fairseq.distributed import LegacyDistributedDataParallel
 from fairseq.file_io import PathManager
 from fairseq.modules import layer_norm
 from fairseq.ngram_repeat_block import NGramRepeatBlock
@@ -35,6 +36,12 @@ def test_every_example_is_in_one_batch(count, limits):
             assert len(batch) * sizes[batch].max() <= limits["max_tokens"]
         else:
             assert len(batch) <= limits["max_sentences"]
+
+
+def test_what_is_summed_over_processes_is_as_large_as_what_is_trained():
+    model = torch.nn.Sequential(torch.nn.Linear(40, 50), torch.nn.Linear(50, 3))
+    model[0].requires_grad_(False)
+    assert LegacyDistributedDataParallel(model, None).buffer_size == 50 * 3 + 3
 
 
 def test_an_epoch_is_shuffled_if_it_shall_be():

@@ -25,6 +25,7 @@ def apply() -> None:
     from fairseq import checkpoint_utils, ngram_repeat_block, options
     from fairseq.data import data_utils, iterators
     from fairseq.data.encoders import sentencepiece_bpe
+    from fairseq.distributed.legacy_distributed_data_parallel import LegacyDistributedDataParallel
     from fairseq.file_io import PathManager
     from fairseq.modules import layer_norm
     from fairseq.optim import amp_optimizer
@@ -81,6 +82,12 @@ def apply() -> None:
     # fairseq 0.12.3 (amp_optimizer.py) clips gradients of PyTorch's optimizer and steps with its own wrapper around it,
     # which GradScaler takes for another one: with --amp, the gradients are divided by the scale twice.
     amp_optimizer.AMPOptimizer.step = step_as_clipped
+
+    # fairseq 0.12.3 (legacy_distributed_data_parallel.py) sums over the processes, with every update, a buffer of the
+    # whole model's size or of 2^28 elements, however few of its weights are trained.
+    if not hasattr(LegacyDistributedDataParallel.__init__, "__wrapped__"):
+        init = LegacyDistributedDataParallel.__init__
+        LegacyDistributedDataParallel.__init__ = buffers_what_is_trained(init)
 
     # fairseq 0.12.3 without its CUDA extension, which its wheels lack, ignores --no-repeat-ngram-size: it looks for the
     # last tokens of a hypothesis in the padding behind it. On a GPU, that takes some hundred copies in every step.
@@ -175,6 +182,18 @@ def join_bytes(text: str) -> str:
         return bytes.fromhex(re.sub(r"<0x|>", "", found[0])).decode("utf-8", errors="replace")
 
     return re.sub(r"(?:<0x[0-9A-F]{2}>)+", character, text)
+
+
+def buffers_what_is_trained(init: Callable[..., None]) -> Callable[..., None]:
+    """Let the buffer of ``--ddp-backend legacy_ddp`` be no larger than the gradients that go into it."""
+
+    @functools.wraps(init)
+    def wrapper(self, *args, **kwargs) -> None:
+        init(self, *args, **kwargs)
+        trained = sum(p.numel() for p in self.module.parameters() if p.requires_grad)
+        self.buffer_size = min(self.buffer_size, trained)
+
+    return wrapper
 
 
 def step_as_clipped(self) -> None:

@@ -12,6 +12,7 @@ from sparse_adapter.checkpoint.start import (
     check_direction,
     check_fits,
     checkpoint_to_load,
+    is_relaunch,
     read_state,
 )
 from sparse_adapter.errors import UsageError
@@ -60,6 +61,17 @@ def test_a_restore_file_comes_first(save_dir):
     touch(save_dir / "checkpoint_last.pt")
     restore = touch(save_dir / "restore.pt")
     assert checkpoint_to_load(CheckpointConfig(save_dir=str(save_dir), restore_file=restore)) == restore
+
+
+def test_checkpoints_with_a_suffix(save_dir):
+    backbone, restore = touch(save_dir / "backbone.pt"), touch(save_dir / "restore_x.pt")
+    touch(save_dir / "checkpoint_last.pt")  # of another run
+    cfg = CheckpointConfig(save_dir=str(save_dir), finetune_from_model=backbone, checkpoint_suffix="_x")
+    assert checkpoint_to_load(cfg) == backbone and not is_relaunch(cfg, backbone)
+    last = touch(save_dir / "checkpoint_last_x.pt")
+    assert checkpoint_to_load(cfg) == last and is_relaunch(cfg, last)
+    cfg = CheckpointConfig(restore_file=str(save_dir / "restore.pt"), checkpoint_suffix="_x")
+    assert checkpoint_to_load(cfg) == restore
 
 
 @pytest.mark.parametrize("option", ["restore_file", "finetune_from_model", "continue_once"])

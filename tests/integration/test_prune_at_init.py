@@ -135,6 +135,26 @@ def test_a_backbone_is_not_restored(project, tmp_path):
     assert "is a backbone" in line and "--finetune-from-model" in line
 
 
+def test_the_report_is_of_the_adapters_that_are_restored(project, sparse_run, tmp_path):
+    shutil.copytree(sparse_run, tmp_path / "run")
+    (tmp_path / "run" / "checkpoint_last.pt").unlink()
+    sparser = ("--pruner", "random", "--sparsity", "0.75")
+    succeed(project.train(tmp_path / "other", *sparser))
+    restored = str(tmp_path / "other" / "checkpoint_last.pt")
+    arguments = project.train_args(tmp_path / "run", *sparser, "--restore-file", restored)
+    index = arguments.index("--finetune-from-model")
+    del arguments[index : index + 2]
+    succeed(run("fairseq-train", *arguments, "--reset-optimizer", "--reset-dataloader", "--reset-meters"))
+    other, now = (json.loads((tmp_path / name / "sparsity.json").read_text()) for name in ("other", "run"))
+    assert now["mask_sha256"] == other["mask_sha256"] and now["adapters_of"].startswith(str(tmp_path / "other"))
+
+
+def test_a_task_that_does_not_prune_says_so(project, tmp_path):
+    said = "TranslationTask neither prunes adapters nor checks that they have a backbone"
+    assert said in succeed(project.train(tmp_path, "--task", "translation"))
+    assert said not in succeed(project.train(tmp_path / "full", "--task", "translation", "--adapter", "none"))
+
+
 def test_a_relaunch_with_another_sparsity_is_refused(project, sparse_run):
     line = error_line(project.train(sparse_run, "--pruner", "snip", "--sparsity", "0.8"))
     assert "0.4" in line and "0.8" in line and "--save-dir" in line
@@ -173,6 +193,10 @@ REFUSED = {
     "unknown adapter": (("--adapter", "houlsbi"), "houlsby"),
     "bottleneck of zero": (("--adapter-bottleneck", "0"), "--adapter-bottleneck"),
     "Large-Sparse and another sparsity": ((*SPARSE, "--large-sparse", "4"), "--large-sparse 4 is sparsity 0.75"),
+    "Large-Sparse and sparsity 0": (
+        ("--pruner", "snip", "--sparsity", "0", "--large-sparse", "4"),
+        "--large-sparse 4 is sparsity 0.75: leave out --sparsity 0",
+    ),
     "Large-Sparse without a pruner": (("--large-sparse", "2"), "--large-sparse 2 needs a --pruner"),
     "Large-Sparse of zero": (("--large-sparse", "0"), "--large-sparse 0"),
     "Large-Sparse of what does not grow": (

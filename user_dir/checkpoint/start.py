@@ -18,9 +18,9 @@ def checkpoint_to_load(cfg: DictConfig) -> str | None:
         UsageError: a file that the user named does not exist.
     """
     if cfg.restore_file != "checkpoint_last.pt":
-        path, flag = cfg.restore_file, "--restore-file"
+        path, flag = cfg.restore_file.replace(".pt", f"{cfg.checkpoint_suffix or ''}.pt"), "--restore-file"
     else:
-        last = os.path.join(cfg.save_dir, "checkpoint_last.pt")
+        last = _last(cfg)
         if os.path.exists(last):
             return last
         path, flag = cfg.continue_once, "--continue-once"
@@ -47,7 +47,11 @@ def read_state(path: str) -> dict:
 
 def is_relaunch(cfg: DictConfig, path: str) -> bool:
     """Whether training goes on with the run of ``--save-dir``; ``path`` is that of :func:`checkpoint_to_load`."""
-    return path == os.path.join(cfg.save_dir, "checkpoint_last.pt") and path != cfg.finetune_from_model
+    return path == _last(cfg) and path != cfg.finetune_from_model
+
+
+def _last(cfg: DictConfig) -> str:
+    return os.path.join(cfg.save_dir, f"checkpoint_last{cfg.checkpoint_suffix or ''}.pt")
 
 
 # What two trainings can hardly be the same with: a relaunch that says otherwise is told so.

@@ -1,9 +1,11 @@
 """The mixin that turns a fairseq model into one with a frozen backbone and adapters."""
 
+import logging
 from argparse import ArgumentParser, Namespace
 
 import torch
 from fairseq.modules.transformer_layer import TransformerDecoderLayerBase, TransformerEncoderLayerBase
+from fairseq.tasks import FairseqTask
 from omegaconf import DictConfig
 from torch import nn
 
@@ -13,6 +15,8 @@ from ..checkpoint.adapter_only import check_fingerprint, fill_in_backbone, keep_
 from ..checkpoint.upgrade import drop_fused_copies, fill_in_adapters, fill_in_versions
 from ..errors import UsageError, one_line_errors
 from ..modules import is_backbone_key, materialize_
+
+logger = logging.getLogger(__name__)
 
 LAYERS = (TransformerEncoderLayerBase, TransformerDecoderLayerBase)
 
@@ -47,6 +51,12 @@ class AdapterModelMixin:
                 raise UsageError(
                     "--encoder-layers-to-keep and --decoder-layers-to-keep renumber the layers of a file while it is "
                     "loaded, which adapters do not follow: save the smaller backbone first, with --adapter none"
+                )
+            if options.families and isinstance(task, FairseqTask) and not hasattr(task, "prune_at_init"):
+                logger.warning(
+                    "%s neither prunes adapters nor checks that they have a backbone: train with one of the tasks "
+                    "sparse_adapter_*",
+                    type(task).__name__,
                 )
             model = super().build_model(args, task)
             attach_adapters(model, args)

@@ -37,10 +37,11 @@ from ..checkpoint.start import (
 )
 from ..checkpoint.upgrade import has_adapters
 from ..errors import UsageError, one_line_errors
-from ..files import write_json
+from ..files import read_json, write_json
 from ..models.adapter_model import AdapterModelMixin
 from ..modules import SparseWeight, prunable_weights
 from ..pruning import PRUNERS, SCOPES, DegenerateScores, build_pruner, format_report, prune, sparsity_report
+from ..pruning.report import mask_hash
 from ..pruning.selection import kept_count
 from .scoring import broadcast_masks, pruning_objective, untouched
 
@@ -169,8 +170,7 @@ class PruneAtInitMixin:
         weights = prunable_weights(model)
         if self.cfg.sparsity > 0 and not weights:
             raise UsageError(f"--sparsity {self.cfg.sparsity} has nothing to prune: choose an adapter with --adapter")
-        if self.cfg.large_sparse > 1:
-            self._check_large_sparse(weights, cfg)
+        self._check_large_sparse(weights, cfg)
         if weights and cfg.distributed_training.ddp_backend == "fully_sharded":
             raise UsageError("fully_sharded shards the weights before they are pruned: use --ddp-backend pytorch_ddp")
         path, resumed = checkpoint_to_load(cfg.checkpoint), False
@@ -185,7 +185,7 @@ class PruneAtInitMixin:
         elif isinstance(model, AdapterModelMixin):  # others are fairseq's own, which loads them
             resumed = self._load(model, cfg, path)
         file = Path(cfg.checkpoint.save_dir) / "sparsity.json"
-        if resumed and path != cfg.checkpoint.finetune_from_model and file.exists():
+        if resumed and path != cfg.checkpoint.finetune_from_model and _describes(file, weights):
             return
         report = {"pruner": None, "sparsity": 0.0, "seconds": 0.0}
         if resumed:
@@ -258,10 +258,10 @@ class PruneAtInitMixin:
         return resumed
 
     def _check_large_sparse(self, weights: dict[str, SparseWeight], cfg: DictConfig) -> None:
-        if getattr(cfg.model, "large_sparse", 1) != self.cfg.large_sparse:
+        if weights and getattr(cfg.model, "large_sparse", 1) != self.cfg.large_sparse:
             raise UsageError("--large-sparse is a flag of the task and of the model: with hydra, set both alike")
         fixed = [name for name, weight in weights.items() if weight.unit_dim is None]
-        if fixed:
+        if fixed and self.cfg.large_sparse > 1:
             raise UsageError(
                 f"--large-sparse {self.cfg.large_sparse} keeps the budget only where every matrix grows, and "
                 f"{fixed[0]} does not: use --sparsity"
@@ -319,6 +319,11 @@ def _backbone_now(named: str | None, start: str, recorded: str) -> str:
     return recorded if has_adapters(read_state(named)["model"]) else named
 
 
+def _describes(file: Path, weights: dict[str, SparseWeight]) -> bool:
+    """Whether the report in ``file`` is of a model that has these weights left."""
+    return file.exists() and read_json(file).get("mask_sha256") == mask_hash(weights)
+
+
 def _sparsity(cfg: DictConfig) -> float:
     """What is asked for: ``1 - 1/k`` of Large-Sparse (He et al. 2022, SparseAdapter, §2.3), otherwise --sparsity."""
     k = cfg.large_sparse
@@ -331,7 +336,7 @@ def _sparsity(cfg: DictConfig) -> float:
     if cfg.pruner == "none":
         raise UsageError(f"--large-sparse {k} needs a --pruner: {', '.join(PRUNERS)}")
     sparsity = 1 - 1 / k
-    if cfg.sparsity not in (None, 0, sparsity):
+    if cfg.sparsity not in (None, sparsity):
         raise UsageError(f"--large-sparse {k} is sparsity {sparsity:.4g}: leave out --sparsity {cfg.sparsity:g}")
     return sparsity
 
