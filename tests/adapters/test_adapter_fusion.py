@@ -121,6 +121,7 @@ def test_what_cannot_be_fused_is_refused(save_adapter, fuse, tmp_path):
         ((one, houlsby), "fuse one family"),
         ((one, deeper), "no such layer"),
         (fingerprinted, "different backbones"),
+        ((one, one), "names a file twice"),
     ]:
         with pytest.raises(SystemExit) as error:
             fuse(*paths)

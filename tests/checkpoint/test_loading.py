@@ -135,6 +135,15 @@ def test_other_contents_end_in_one_line(tmp_path, content):
     assert "not a complete fairseq checkpoint" in refusal(save(tmp_path / "model.pt", content))
 
 
+@pytest.mark.parametrize("name, unknown", [("arch", "denoising_large"), ("task", "denoisin"), ("criterion", "mse_x")])
+def test_a_file_of_something_that_is_not_there_says_what(tmp_path, name, unknown):
+    state = checkpoint()
+    setattr(state["args"], name, unknown)
+    assert f"has the --{name} {unknown}, which neither fairseq nor this plugin has" in refusal(
+        save(tmp_path / "model.pt", state)
+    )
+
+
 @pytest.mark.parametrize(
     "error", [RuntimeError("CUDA out of memory"), FileNotFoundError("model.pt"), PermissionError()]
 )

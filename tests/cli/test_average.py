@@ -38,6 +38,16 @@ def test_the_masks_of_one_run_stay(files, tmp_path):
         torch.testing.assert_close(value, first[key] + 1 if value.is_floating_point() else first[key])
 
 
+def test_an_average_that_training_kept_is_not_taken_for_that_of_the_files(files, tmp_path):
+    for path in files:
+        state = torch.load(path, weights_only=True)
+        state["extra_state"] |= {"ema": {"weight": torch.ones(1)}, "ema_fp32_params": {"weight": torch.ones(1)}}
+        torch.save(state, path)
+    run(Namespace(files=files, out=tmp_path / "out.pt", force=False))
+    kept = load_checkpoint_to_cpu(str(tmp_path / "out.pt"))["extra_state"]
+    assert "train_iterator" in kept and not [key for key in kept if "ema" in key]
+
+
 def test_other_masks_are_refused_and_nothing_is_written(files, tmp_path):
     """As many weights kept, so that all shapes agree."""
     state = load_checkpoint_to_cpu(str(files[1]))["model"]

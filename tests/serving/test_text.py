@@ -28,6 +28,11 @@ def test_sentencepiece_there_and_back(sentencepiece_model):
     assert codec.decode(pieces) == "open the window"
 
 
+def test_blanks_around_a_text_are_no_symbols():
+    codec = Codec.build(bpe="characters")
+    assert codec.encode(" ab c ") == codec.encode("ab c") == "a b ▁ c"
+
+
 def test_the_tokenizer_acts_outside_the_bpe(sentencepiece_model):
     codec = Codec.build(tokenizer="space", bpe="sentencepiece", sentencepiece_model=sentencepiece_model)
     assert codec.decode(codec.encode("open   the\twindow")) == "open the window"

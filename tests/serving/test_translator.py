@@ -3,6 +3,7 @@
 import random
 import shutil
 from argparse import Namespace
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -76,6 +77,14 @@ def test_together_is_as_alone(folder, translator, texts):
     for name in FAMILIES:
         alone = load(folder, name).translate(texts, name)
         assert [together[name, text] for text in texts] == alone == translator.translate(texts, name)
+
+
+@pytest.mark.parametrize("name", [*FAMILIES, PLAIN])
+def test_threads_do_not_meddle_with_each_other(translator, texts, name):
+    expected = translator.translate(texts, name)
+    with ThreadPoolExecutor(3) as pool:
+        found = list(pool.map(lambda _: translator.translate(texts, name), range(6)))
+    assert all(translations == expected for translations in found)
 
 
 @pytest.mark.parametrize("limits", [{"batch_size": 1}, {"batch_size": 5}, {"max_tokens": 25}], ids=str)
@@ -172,7 +181,11 @@ def test_the_backbone_may_share_more_embeddings(folder, tmp_path, build_bart, te
     tensors = {key: value for key, value in model.state_dict().items() if is_adapter_key(key)}
     sections = {"model": own_arguments(model.adapter_args), "task": TASK}
     write_adapter_file(copy / "apart.safetensors", tensors, sections, {})
-    assert len(load(copy, "houlsby", "apart", "lora").translate(texts, "apart")) == len(texts)
+    found = load(copy, "houlsby", "apart", "lora").translate(texts, "apart")
+    cfg = {"model": Namespace(**sections["model"]), "task": TASK}
+    torch.save(fresh_checkpoint(cfg, model.state_dict()), copy / "whole.pt")
+    whole = Translator.load(copy / "b.pt", {"whole": copy / "whole.pt"}, data=copy, **BEAM)
+    assert whole.translate(texts, "whole") == found and len(found) == len(texts)
 
 
 def test_a_tokenizer_has_the_language_of_its_domain(folder, tmp_path):

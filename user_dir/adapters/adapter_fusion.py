@@ -131,6 +131,8 @@ class AdapterFusion(Adapter):
         paths = [path.strip() for path in options.fusion_adapters.split(",") if path.strip()]
         if not paths:
             raise UsageError("--adapter adapter_fusion needs --fusion-adapters: the files of trained adapters")
+        if len(set(paths)) < len(paths):
+            raise UsageError(f"--fusion-adapters {options.fusion_adapters} names a file twice")
         states = {path: _read(path) for path in paths}
         sources = [Source.of(path, state) for path, state in states.items()]
         for path, source in zip(states, sources, strict=True):

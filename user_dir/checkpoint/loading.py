@@ -12,6 +12,7 @@ import pickle
 import re
 import typing
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 import numpy as np
 import torch
@@ -66,12 +67,26 @@ def explain_failures(load: Callable[..., dict]) -> Callable[..., dict]:
                 return load(path, *args, **kwargs)
             except pickle.UnpicklingError as error:
                 raise UsageError(_refusal(path, str(error))) from error
+            except KeyError as error:
+                raise UsageError(_unknown_key(path, error)) from error
             except _UNREADABLE as error:
                 if isinstance(error, (RuntimeError, OSError)) and not any(t in str(error) for t in _DAMAGED):
                     raise
                 raise UsageError(f"{path} is not a complete fairseq checkpoint ({_first_line(error)})") from error
 
     return wrapper
+
+
+def _unknown_key(path: str, error: KeyError) -> str:
+    """fairseq looks the file's architecture, task and criterion up while it reads it."""
+    key, state = error.args[0] if error.args else None, {}
+    with suppress(pickle.UnpicklingError, *_UNREADABLE):
+        state = torch.load(path, map_location="cpu", weights_only=True)
+    named = vars(state["args"]) if isinstance(state, dict) and isinstance(state.get("args"), argparse.Namespace) else {}
+    for name in ("arch", "task", "criterion"):
+        if key is not None and named.get(name) == key:
+            return f"{path} has the --{name} {key}, which neither fairseq nor this plugin has: is it another plugin's?"
+    return f"{path} is not a complete fairseq checkpoint ({_first_line(error)})"
 
 
 def _refusal(path: str, message: str) -> str:

@@ -10,6 +10,7 @@ from torch import nn
 
 from ..errors import UsageError
 from ..modules import ADAPTER, is_adapter_key
+from .adapter_only import trained_heads
 
 
 class UnnamedDictionary(Dictionary):
@@ -70,6 +71,9 @@ def rebuild(state: dict) -> nn.Module:
     if sizes is None:
         raise UsageError("the checkpoint holds adapters only and does not say how large its dictionaries are")
     model = build_model(args, *sizes)
+    # It has no heads, which callers take from the state themselves; fairseq would warn that it deletes them.
+    heads = trained_heads(model, weights)
+    weights = {key: value for key, value in weights.items() if key not in heads}
     try:
         model.load_state_dict(weights, strict=True, model_cfg=args)
     except UsageError:

@@ -41,8 +41,11 @@ def run(args: Namespace) -> None:
         key: (total / len(args.files)).to(first["model"][key].dtype) if total.is_floating_point() else total
         for key, total in sums.items()
     }
-    # The optimizer's state belongs to none of the averaged weights.
+    # The optimizer's state, and an average that training kept, belong to none of the averaged weights.
     kept = {key: value for key, value in first.items() if key != "last_optimizer_state"}
+    if "extra_state" in kept:
+        ema = ("ema", "ema_fp32_params")
+        kept["extra_state"] = {key: value for key, value in kept["extra_state"].items() if key not in ema}
     with written_at_once(args.out) as temporary:
         torch.save({**kept, "model": average}, temporary)
     print(f"{args.out}: the average of {len(args.files)} files")

@@ -1,5 +1,5 @@
-"""Merge LoRA into the backbone: a plain fairseq checkpoint. Other families are made dense and stay, and so do BERT and
-SQuAD's task, which fairseq lacks.
+"""Merge LoRA into the backbone: a plain fairseq checkpoint. Other families are made dense and stay, and so do BERT,
+SQuAD's task and mBART's, which fairseq lacks or cannot set up from a file.
 
   sparse-adapter merge checkpoints/xsum/checkpoint_best.pt merged.pt
   sparse-adapter merge xsum.safetensors merged.pt --backbone bart.large/model.pt
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import torch
 from fairseq.models import ARCH_MODEL_INV_REGISTRY, ARCH_MODEL_NAME_REGISTRY
-from fairseq.tasks import TASK_REGISTRY
+from fairseq.tasks import TASK_DATACLASS_REGISTRY
 from torch import nn
 from tqdm import tqdm
 
@@ -79,9 +79,11 @@ def dense(families: list[str]) -> str:
 
 
 def stock_exists(args: dict, task: dict) -> bool:
-    """Whether fairseq itself has the model and the task."""
+    """Whether fairseq itself has the model and the task, and can set it up from a file: mBART's, one of its old ones,
+    it cannot.
+    """
     model = ARCH_MODEL_NAME_REGISTRY[args["arch"]].removeprefix(PREFIX)
-    return model in ARCH_MODEL_INV_REGISTRY and stock_task(task)["_name"] in TASK_REGISTRY
+    return model in ARCH_MODEL_INV_REGISTRY and stock_task(task)["_name"] in TASK_DATACLASS_REGISTRY
 
 
 def stock_arguments(args: dict) -> dict:

@@ -59,6 +59,8 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(args: Namespace) -> None:
+    if sys.stdin is None or sys.stdout is None:
+        raise UsageError("standard input or output is closed, and requests and translations go through them")
     if args.buffer_size < 1:
         raise UsageError(f"--buffer-size {args.buffer_size}: at least 1")
     text = {name: getattr(args, name) for name in text_options()}

@@ -40,7 +40,10 @@ class Backbone:
         drop_fused_copies(weights)
         fill_in_versions(self.model, weights)
         check_fits(self.model, weights, str(path))
-        self.model.load_state_dict(weights, strict=True, model_cfg=state["cfg"].model)
+        try:
+            self.model.load_state_dict(weights, strict=True, model_cfg=state["cfg"].model)
+        except RuntimeError as error:  # torch's list of missing and unexpected keys
+            raise UsageError(f"{path} does not fit its own arguments or the data's: {str(error)[:400]}") from error
         self.parameters = dict(self.model.named_parameters(remove_duplicate=False))
         self._fingerprints: dict[tuple[str, ...], str] = {}
 
@@ -66,12 +69,11 @@ class Backbone:
         names = tuple(name for name, _ in model.named_parameters() if is_backbone_key(model, name))
         if names not in self._fingerprints:
             self._fingerprints[names] = backbone_fingerprint(model, self.parameters)
-        found = self._fingerprints[names]
+        found, wanted = self._fingerprints[names], fingerprint_of(model, state)
         self._share_with_(model, path)
         # The adapters' dict is then completed with the tensors that the model has, and no file is looked for.
         model.backbone_is_loaded = True
         model.load_state_dict(weights, strict=True, model_cfg=args)
-        wanted = fingerprint_of(model, state)
         if wanted and wanted != found:
             raise UsageError(
                 f"{self.path} is not the backbone that {path} was trained on: its fingerprint is "

@@ -1,9 +1,10 @@
 """What one domain is served with: its task, its model, its generator."""
 
 import os
+import threading
 from argparse import Namespace
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import fairseq_cli.generate
@@ -42,12 +43,17 @@ class Limits:
 
 @dataclass(frozen=True)
 class Domain:
-    """A model that translates, ready for inference."""
+    """A model that translates, ready for inference.
+
+    Args:
+        lock: held while the model computes: adapters remember, from one sublayer to the next, which one has just run.
+    """
 
     task: TranslationTask
     model: BaseFairseqModel
     generator: object
     codec: Codec
+    lock: threading.Lock = field(default_factory=threading.Lock, repr=False, compare=False)
 
     @classmethod
     def of(
@@ -86,7 +92,8 @@ class Domain:
         for numbers in dataset.batch_by_size(by_length, limits.max_tokens, limits.batch_size):
             batch = dataset.collater([dataset[i] for i in numbers])
             sample = utils.move_to_cuda(batch, device) if device.type == "cuda" else batch
-            hypotheses = self.task.inference_step(self.generator, [self.model], sample)
+            with self.lock:
+                hypotheses = self.task.inference_step(self.generator, [self.model], sample)
             yield [(i, self._text(beam[0])) for i, beam in zip(batch["id"].tolist(), hypotheses, strict=True)]
 
     def _text(self, hypothesis: dict) -> str:

@@ -49,6 +49,8 @@ class Codec:
         return cls(**{kind: _build(kind, name, options) for kind, name in chosen.items()})
 
     def encode(self, text: str) -> str:
+        """Without blanks around it, as in ``fairseq-interactive``: to a BPE of bytes, they are symbols."""
+        text = text.strip()
         for encoder in (self.tokenizer, self.bpe):
             text = text if encoder is None else encoder.encode(text)
         return text

@@ -23,7 +23,8 @@ class Translator:
     The backbone's parameters are in memory once: every adapter has a light model of its own around them, so that
     adapters can be of any family, size and sparsity, and to switch is to pick a model. LoRA is not merged, since a
     merged projection is a copy: it stays ``W x + (α/r) B A x``, which rounds otherwise than the merged weight of
-    ``fairseq-generate`` and costs two small products a projection.
+    ``fairseq-generate`` and costs two small products a projection. Several threads can translate at once; those of one
+    domain take turns, batch by batch.
 
     >>> translator = Translator.load("model.pt", {"software": "software.safetensors"}, data="data-bin/en-de")
     >>> translator.translate(["Open the file ."], domain="software")
