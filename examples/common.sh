@@ -1,6 +1,6 @@
 # Sourced by the settings.sh of each example, which first lists its settings that are paths in PATHS. Answers --help,
 # makes the paths given relative to the caller's folder absolute, goes to the root of the repository, and puts the
-# environment in $VENV (default: the active one, or .venv) on the PATH.
+# environment in $VENV (default: the active one, of conda any but its base, or .venv) on the PATH.
 source "$(dirname "${BASH_SOURCE[0]}")/../scripts/help.sh"
 
 fail() {
@@ -17,6 +17,7 @@ done
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 [[ -z "${VENV:-}" || -d "$VENV/bin" ]] || fail "VENV $VENV: there is no environment"
+if [[ "${CONDA_DEFAULT_ENV:-base}" != base ]]; then VIRTUAL_ENV="${VIRTUAL_ENV:-${CONDA_PREFIX:-}}"; fi
 VENV="${VENV:-${VIRTUAL_ENV:-.venv}}"
 # With --cpu, fairseq would still count the GPUs, start a process for each and clip gradients on one.
 if [[ " $* " == *" --cpu "* ]]; then export CUDA_VISIBLE_DEVICES=; fi
@@ -80,11 +81,36 @@ adapter_settings() {
     RUN="$RUN-seed$SEED"
 }
 
+# For scripts that take no arguments: fail if "$@" has some, but for the --cpu that all of them know.
+no_arguments() {
+    local word
+    for word in "$@"; do
+        [[ "$word" == --cpu ]] || fail "$word: this script takes no arguments; its settings are variables, see --help"
+    done
+}
+
+# What the value of variable $1 stands for: of a path its last part and what lies there, wherever that is.
+identity() {
+    local value="${!1-}"
+    case " $PATHS TARGET " in
+        *" $1 "*)
+            if [[ -f "$value" ]]; then # of a checkpoint that is a zip file, the end has the sums of all its parts
+                echo "${value##*/} (cksum $(tail -c 100000 "$value" | cksum))"
+            elif compgen -G "$value/train*.idx" >/dev/null; then
+                echo "${value##*/} (cksum $(cat "$value"/train*.idx | cksum))"
+            else
+                echo "${value##*/}"
+            fi
+            ;;
+        *) echo "$value" ;;
+    esac
+}
+
 # For scripts that skip finished runs: fail if the run in folder $1 was begun with other values of the variables
-# "${@:2}" than they have now, and make the folder of a new one. Of paths, the last part counts.
+# "${@:2}" than they have now, and make the folder of a new one.
 same_settings() {
-    local record="$1/settings.txt" name value now was is
-    now="$(for name in "${@:2}"; do value="${!name-}"; printf '%s=%s\n' "$name" "${value##*/}"; done)"
+    local record="$1/settings.txt" name now was is
+    now="$(for name in "${@:2}"; do printf '%s=%s\n' "$name" "$(identity "$name")"; done)"
     if [[ ! -f "$1/checkpoint_last.pt" && ! -f "$1/scores.json" && ! -f "$1/done" ]]; then
         mkdir -p "$1"
         printf '%s\n' "$now" >"$record"

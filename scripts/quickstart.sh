@@ -14,7 +14,11 @@
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/help.sh"
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
-source scripts/install.sh
+if [[ $# != 0 ]]; then
+    echo "error: $1: this script takes no arguments; its settings are variables, see --help" >&2
+    exit 1
+fi
+source scripts/install.sh ""
 
 OUT="${OUT:-data-bin/quickstart}"
 export DATA="$OUT/data" BACKBONE="examples/pretraining/bart_mini/model.pt" ARCH=sparse_adapter_bart_mini

@@ -11,19 +11,20 @@
 #   PRUNER, SPARSITY   of the adapters and of the fusion's matrices (default: snip, 0.4)
 #   LR, FUSION_LR, MAX_EPOCH   learning rates of the two stages (default: 4e-3, 1e-3) and epochs (default: 3)
 #
-# Other settings are those of examples/summarization/train.sh and evaluate.sh.
+# Other settings are those of examples/summarization/train.sh and evaluate.sh; arguments are passed on to fairseq-train.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/../summarization/settings.sh"
 read -ra DATASETS <<< "${DATASETS:-data-bin/xsum data-bin/quickstart/data}"
 TARGET="${TARGET:-${DATASETS[0]}}"
 OUT="${OUT:-checkpoints/fusion}"
+flags=("$@")
 export PRUNER="${PRUNER:-snip}" SPARSITY="${SPARSITY:-0.4}" MAX_EPOCH="${MAX_EPOCH:-3}"
 
 train() { # flags; the rest is in the environment
-    FLAGS="$*" same_settings "$SAVE_DIR" TARGET BACKBONE $RUN_SETTINGS
+    FLAGS="${flags[*]} $*" same_settings "$SAVE_DIR" TARGET BACKBONE $RUN_SETTINGS
     if [[ -f "$SAVE_DIR/done" ]]; then return; fi
     echo "=== training $SAVE_DIR"
-    bash examples/summarization/train.sh "$@" > "$SAVE_DIR/train.log" 2>&1 || {
+    bash examples/summarization/train.sh ${flags[@]+"${flags[@]}"} "$@" > "$SAVE_DIR/train.log" 2>&1 || {
         tail -n 5 "$SAVE_DIR/train.log" >&2
         exit 1
     }

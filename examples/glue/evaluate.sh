@@ -20,6 +20,7 @@
 #   TASK=rte ADAPTER=houlsby PRUNER=snip SPARSITY=0.4 bash examples/glue/evaluate.sh
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/settings.sh"
+no_arguments "$@"
 run_settings
 find_checkpoint checkpoint_last.pt
 

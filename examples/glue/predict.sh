@@ -20,6 +20,7 @@
 #   TASK=rte INPUT=/path/to/glue/RTE/test.tsv OUTPUT=RTE.tsv bash examples/glue/predict.sh
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/settings.sh"
+no_arguments "$@"
 run_settings
 find_checkpoint checkpoint_last.pt
 [[ -n "${INPUT:-}" ]] || fail "set INPUT to a TSV file with a header; --help lists the settings"

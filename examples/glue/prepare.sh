@@ -22,6 +22,7 @@
 #   TASK=rte GLUE_DIR=/path/to/glue bash examples/glue/prepare.sh
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/settings.sh"
+no_arguments "$@"
 data_settings
 
 [[ -n "${GLUE_DIR:-}" ]] || fail "set GLUE_DIR to the folder with CoLA, MRPC, ...; --help lists the settings"

@@ -20,7 +20,8 @@ if [[ ! -f "$WORK/bin/train.bin" ]]; then
     python examples/pretraining/collect_text.py --docstrings "$WORK/docstrings.txt" --data "$TEXT_DATA" --out "$WORK"
     python examples/pretraining/encode_text.py "$WORK"
     fairseq-preprocess --only-source --srcdict "$WORK/dict.txt" --trainpref "$WORK/train.spm" \
-        --validpref "$WORK/valid.spm" --destdir "$WORK/bin" --workers 2
+        --validpref "$WORK/valid.spm" --destdir "$WORK/bin.part" --workers 2
+    mv "$WORK/bin.part" "$WORK/bin"
 fi
 
 # Copying is learnt on short crops first; then the positions up to 512. The second command resumes the first.

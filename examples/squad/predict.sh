@@ -18,6 +18,7 @@
 #   INPUT=questions.json OUTPUT=answers.json bash examples/squad/predict.sh
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/settings.sh"
+no_arguments "$@"
 run_settings
 find_checkpoint checkpoint_last.pt
 [[ -n "${INPUT:-}" ]] || fail "set INPUT to a JSON file in SQuAD's layout; --help lists the settings"

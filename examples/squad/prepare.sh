@@ -22,6 +22,7 @@
 #   SQUAD_TRAIN=train-v1.1.json SQUAD_DEV=dev-v1.1.json bash examples/squad/prepare.sh
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/settings.sh"
+no_arguments "$@"
 data_settings
 
 for name in SQUAD_TRAIN SQUAD_DEV; do

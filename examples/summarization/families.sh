@@ -10,20 +10,20 @@
 #   LARGE        factors k of Large-Sparse (default: 2 3 4)
 #   SEEDS        (default: 1)
 #
-# The settings of train.sh and evaluate.sh hold here too.
+# The settings of train.sh and evaluate.sh hold here too, and arguments are passed on to fairseq-train.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/settings.sh"
 export DATA="${DATA:-data-bin/xsum}"
 OUT="${OUT:-checkpoints/families/$(basename "$DATA")}"
 PRUNER="${PRUNER:-snip}" SPARSITY="${SPARSITY:-0.4}"
-runs=()
+runs=() flags=("$@") FLAGS="$*"
 
 one() { # name seed, and settings in the environment
     export SAVE_DIR="$OUT/$1-seed$2" SEED="$2"
     runs+=("$SAVE_DIR")
     if [[ -f "$SAVE_DIR/scores.json" ]]; then return; fi
     echo "=== $SAVE_DIR"
-    bash examples/summarization/train.sh > "$SAVE_DIR/train.log" 2>&1 || {
+    bash examples/summarization/train.sh ${flags[@]+"${flags[@]}"} > "$SAVE_DIR/train.log" 2>&1 || {
         tail -n 5 "$SAVE_DIR/train.log" >&2
         exit 1
     }

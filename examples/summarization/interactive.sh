@@ -21,4 +21,4 @@ find_checkpoint checkpoint_best.pt
 decoding_settings
 
 PYTHONUNBUFFERED=1 python examples/summarization/cut.py --data "$DATA" |
-    interact --buffer-size "${BUFFER:-1}" "${options[@]}" "$@"
+    interact --buffer-size "${BUFFER:-1}" --batch-size "${BUFFER:-1}" "${options[@]}" "$@"

@@ -22,6 +22,7 @@
 #   RAW=/path/to/xsum DATA=data-bin/xsum bash examples/summarization/prepare.sh
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/settings.sh"
+no_arguments "$@"
 
 [[ -n "${RAW:-}" ]] || fail "set RAW to the folder with train, valid and test; --help lists the settings"
 

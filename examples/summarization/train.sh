@@ -26,7 +26,8 @@
 #   MAX_EPOCH      10            10
 #   MAX_UPDATE                           stop after this many updates instead, if set
 #   MAX_TOKENS     2048          4096    tokens of a batch on one device, padding included
-#   UPDATE_FREQ    16/devices    1       batches that are summed up to one update
+#   UPDATE_FREQ    16/devices    1       batches that are summed up to one update; to be set with
+#                                        --distributed-world-size and the like
 #   MAX_POSITIONS  1024          512     positions of the backbone
 #
 # The learning rate rises over the first tenth of the updates and then falls linearly to 0. Arguments are

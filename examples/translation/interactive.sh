@@ -20,5 +20,5 @@ model_options
 text_flags
 
 PYTHONUNBUFFERED=1 python examples/translation/encode.py --data "$DATA" --language "$SRC" |
-    interact "${task_flags[@]}" "${text_flags[@]}" --buffer-size "${BUFFER:-1}" --beam "${BEAM:-5}" \
-        --lenpen "${LENPEN:-1}" "${options[@]}" "$@"
+    interact "${task_flags[@]}" "${text_flags[@]}" --buffer-size "${BUFFER:-1}" --batch-size "${BUFFER:-1}" \
+        --beam "${BEAM:-5}" --lenpen "${LENPEN:-1}" "${options[@]}" "$@"

@@ -23,6 +23,7 @@
 #   SRC=en TGT=de RAW=text DATA=data-bin/translation/mine bash examples/translation/prepare.sh
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/settings.sh"
+no_arguments "$@"
 data_settings
 
 [[ -n "${RAW:-}" ]] || fail "set RAW to the folder with train, valid and test; --help lists the settings"

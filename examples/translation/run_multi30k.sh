@@ -91,6 +91,7 @@ serve() { # translate the captions with the backbone beside which "$@" are serve
 }
 run="$WORK/runs/backbone-seed$SEED"
 runs=("$run")
+for domain in software general; do same_settings "$run/$domain" $DECODING_SETTINGS; done
 evaluate backbone "$BACKBONE"
 if [[ ! -f "$run/served.txt" ]]; then
     serve >"$run/served.txt.part"

@@ -4,6 +4,8 @@ import ast
 import importlib.util
 import json
 import os
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -248,6 +250,58 @@ def test_finished_runs_are_not_mixed_with_those_of_other_settings(run, tmp_path)
     assert refusal in run("families.sh", BEAM="4", **settings).stderr
     for other in ({}, {"SPARSITY": "0.8"}, {"SEEDS": "1 2"}, {"DATA": str(tmp_path / "data" / "news")}):
         assert "was begun with" not in run("families.sh", **settings, **other).stderr
+
+
+def test_a_finished_run_is_not_taken_for_one_on_another_backbone_or_other_data(run, tmp_path):
+    settings = {"OUT": str(tmp_path / "out"), "FAMILIES": "houlsby", "LARGE": ""}
+    files = {"BACKBONE": tmp_path / "model.pt", "DATA": tmp_path / "data" / "news" / "train.source-target.source.idx"}
+    for file in files.values():
+        file.write_bytes(b"these")
+    run("families.sh", **settings)
+    folder = tmp_path / "out" / "houlsby-dense-seed1"
+    (folder / "scores.json").touch()
+    for name, file in files.items():
+        file.write_bytes(b"those")  # in the same place
+        expected = rf"{folder} was begun with {name}=\w+\S* \(cksum .*\) and is now asked for with {name}="
+        assert re.search(expected, run("families.sh", **settings).stderr)
+        moved = tmp_path / "moved" / name / file.parent.name / file.name
+        moved.parent.mkdir(parents=True)
+        moved.write_bytes(b"these")
+        if name == "DATA":
+            for part in ("dict.source.txt", "prepare.json"):
+                shutil.copy(file.parent / part, moved.parent)
+        elsewhere = {name: str(moved if name == "BACKBONE" else moved.parent)}
+        assert "was begun with" not in run("families.sh", **settings, **elsewhere).stderr
+        file.write_bytes(b"these")
+
+
+def test_families_pass_arguments_on_and_count_them_among_the_settings(run, tmp_path):
+    settings = {"OUT": str(tmp_path / "out"), "FAMILIES": "houlsby", "LARGE": ""}
+    (tmp_path / "out" / "frozen").mkdir(parents=True)
+    (tmp_path / "out" / "frozen" / "scores.json").touch()
+    run("families.sh", "--fp16", "--adam-betas", "(0.9, 0.99)", **settings)
+    assert (call(tmp_path)["--adam-betas"], "--fp16" in call(tmp_path)) == ("(0.9, 0.99)", True)
+    (tmp_path / "out" / "houlsby-dense-seed1" / "checkpoint_last.pt").touch()
+    for flags in ((), ("--log-file", "/there/is/a/slash")):
+        assert "was begun with FLAGS=--fp16 --adam-betas" in run("families.sh", *flags, **settings).stderr
+
+
+@pytest.mark.parametrize("name", ["prepare", "glue/prepare", "glue/evaluate", "glue/predict", "squad/evaluate"])
+def test_scripts_without_arguments_refuse_them(run, name):
+    done = run(f"../{name}.sh" if "/" in name else f"{name}.sh", "--fp16")
+    assert done.returncode == 1
+    assert done.stderr == "error: --fp16: this script takes no arguments; its settings are variables, see --help\n"
+
+
+def test_an_environment_of_conda_is_the_active_one_but_its_base(run, tmp_path):
+    conda = {"VENV": "", "CONDA_PREFIX": str(tmp_path / "venv")}
+    assert run("train.sh", CONDA_DEFAULT_ENV="gpu", **conda).returncode == 0
+    assert (tmp_path / "call").exists()
+    script = 'CONDA_PREFIX=/none PATHS=; source examples/common.sh; echo "$VENV"'
+    for name, expected in (("base", ".venv"), ("gpu", "/none")):
+        done = subprocess.run(["bash", "-c", script], cwd=EXAMPLE.parents[1], capture_output=True, text=True,
+                              env={"PATH": os.environ["PATH"], "CONDA_DEFAULT_ENV": name})  # fmt: skip
+        assert done.stdout == f"{expected}\n"
 
 
 def test_the_environment_is_found_or_named(run, tmp_path):

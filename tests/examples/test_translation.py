@@ -13,6 +13,8 @@ import pytest
 import torch
 from fairseq.data import Dictionary, indexed_dataset
 from sacrebleu.metrics import BLEU
+from sparse_adapter.convert.architecture import train_options
+from sparse_adapter.errors import UsageError
 from sparse_adapter.serving.text import Codec
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "translation"
@@ -99,6 +101,15 @@ def test_separate_vocabularies(prepare, raw, tmp_path):
     }.items():
         done = script(name, tmp_path, **common, **settings)
         assert done.returncode == 0, done.stderr[-2000:]
+
+
+def test_sizes_and_the_scale_of_embeddings_are_those_of_the_backbone(tmp_path):
+    args = {"arch": "transformer_iwslt_de_en", "no_scale_embedding": True, "decoder_layers": 4, "encoder_layers": 6}
+    expected = "--arch sparse_adapter_transformer_iwslt_de_en --no-scale-embedding --decoder-layers 4"
+    assert train_options(args) == expected
+    assert "--no" not in train_options(args | {"no_scale_embedding": False})
+    with pytest.raises(UsageError, match="without --no-scale-embedding, and fairseq-train cannot leave that out"):
+        train_options({"arch": "bart_large", "no_scale_embedding": False})
 
 
 def test_a_backbone_brings_its_dictionary_and_pieces(prepare, data, raw, tmp_path):

@@ -5,17 +5,21 @@ from argparse import Namespace
 
 from fairseq.models import ARCH_CONFIG_REGISTRY
 
+from ..errors import UsageError
 from ..models.architectures import PREFIX
 
 # Arguments that fairseq-train has to be told where they differ from the architecture's.
 FLAGS = re.compile(
     r"(en|de)coder_(layers|embed_dim|ffn_embed_dim|attention_heads|normalize_before|learned_pos|output_dim)"
-    r"|max_(source_|target_)?positions|activation_fn|share_(all|decoder_input_output)_embed(dings)?|layernorm_embedding|no_token_positional_embeddings"
+    r"|max_(source_|target_)?positions|activation_fn|share_(all|decoder_input_output)_embed(dings)?|layernorm_embedding"
+    r"|no_token_positional_embeddings|no_scale_embedding"
 )
 
 
 def architecture(names: tuple[str, ...], args: dict) -> str:
-    """The one of ``names`` whose defaults differ least: a setting that no option can change counts first."""
+    """The one of ``names`` whose defaults differ least; whether embeddings are scaled, which no option can switch on,
+    counts first.
+    """
 
     def differences(arch: str) -> tuple[bool, int]:
         usual = _usual(arch)
@@ -34,11 +38,19 @@ def _usual(arch: str) -> dict:
 
 
 def train_options(args: dict) -> str:
-    """The options by which fairseq-train builds this model with adapters."""
+    """The options by which fairseq-train builds this model with adapters.
+
+    Raises:
+        UsageError: it has not what its architecture has, and no option switches that off.
+    """
     arch = PREFIX + args["arch"].removeprefix(PREFIX)
     usual = _usual(arch)
     options = [f"--arch {arch}"]
     for name, value in args.items():
-        if FLAGS.fullmatch(name) and usual.get(name) != value:
-            options.append(f"--{name.replace('_', '-')}" + ("" if value is True else f" {value}"))
+        flag = f"--{name.replace('_', '-')}"
+        if not FLAGS.fullmatch(name) or usual.get(name, False if value is False else None) == value:
+            continue
+        if value is False:
+            raise UsageError(f"the model is of --arch {arch} without {flag}, and fairseq-train cannot leave that out")
+        options.append(flag if value is True else f"{flag} {value}")
     return " ".join(options)
