@@ -32,17 +32,17 @@ def test_fairseq_has_no_bert_and_no_squad_and_cannot_set_up_mbart(arch, task, ex
     assert stock_exists({"arch": f"sparse_adapter_{arch}"}, {"_name": f"sparse_adapter_{task}"}) is expected
 
 
-def merged(folder: Path, adapter: str) -> tuple[dict, str]:
-    """The merged state of a tiny RoBERTa with a head, and the fingerprint of its backbone before."""
+def merged(folder: Path, adapter: str, arch: str = "sparse_adapter_roberta_base", **options) -> tuple[dict, str]:
+    """The merged state of a tiny model with a head, and the fingerprint of its backbone before."""
     sizes = {"layers": 1, "embed_dim": 32, "ffn_embed_dim": 64, "attention_heads": 4}
     args = Namespace(
-        arch="sparse_adapter_roberta_base",
+        arch=arch,
         adapter=adapter,
         lora_rank=2,
         adapter_bottleneck=4,
         max_positions=32,
         backbone="/models/roberta.base/model.pt",
-        **{f"encoder_{name}": size for name, size in sizes.items()},
+        **{f"encoder_{name}": size for name, size in sizes.items()} | options,
     )
     model = randomize(build_model(args, 60, 60))
     args.backbone_fingerprint = backbone_fingerprint(model)
@@ -58,6 +58,13 @@ def test_a_trained_head_stays_and_nothing_says_that_it_is_deleted(tmp_path, adap
     state, _ = merged(tmp_path, adapter)
     assert "deleting" not in caplog.text
     assert all(torch.equal(state["model"][key], value) for key, value in TRAINED.items())
+
+
+@pytest.mark.parametrize("arch", ["sparse_adapter_roberta_base", "sparse_adapter_bert_base"])
+def test_merged_lora_of_some_layers_is_in_none(tmp_path, arch):
+    state, _ = merged(tmp_path, "lora", arch, adapter_layers="encoder.0")
+    assert getattr(state["cfg"].model, "adapter_layers", "all") == "all"
+    assert load_checkpoint_to_cpu(str(tmp_path / "out.pt"))["cfg"].model.arch
 
 
 def test_adapters_that_stay_belong_to_the_backbone_with_lora(tmp_path):

@@ -114,6 +114,20 @@ def test_a_relaunch_with_other_adapters_is_refused(project, sparse_run, option, 
     assert expected in line and "--save-dir" in line
 
 
+def test_adapters_in_some_layers(project, tmp_path):
+    """They are pruned, saved without the backbone, decoded and gone on with as those in all layers are."""
+    some = (*SPARSE, "--adapter-layers", "decoder.1", "--adapter-only-checkpoints")
+    succeed(project.train(tmp_path, *some))
+    report = json.loads((tmp_path / "sparsity.json").read_text())
+    assert {row["layer"] for row in report["matrices"]} == {"decoder.layers.1"}
+    assert report["matrix_total"]["kept"] == round(0.6 * report["matrix_total"]["total"])
+    assert all(key.startswith("decoder.layers.1.") for key in model_of(tmp_path / "checkpoint_last.pt"))
+    succeed(project.generate(tmp_path / "checkpoint_last.pt"))
+    assert "not pruned again" in succeed(project.train(tmp_path, *some, "--max-update", "6"))
+    line = error_line(project.train(tmp_path, *some, "--adapter-layers", "decoder"))
+    assert "--adapter-layers decoder.1, and this command asks for decoder" in line
+
+
 def test_a_relaunch_with_other_settings_says_so(project, sparse_run, tmp_path):
     shutil.copytree(sparse_run, tmp_path / "run")
     assert "goes on where it stopped, though" not in succeed(project.train(tmp_path / "run", *SPARSE))
@@ -203,6 +217,7 @@ REFUSED = {
         ("--adapter", "prefix", "--prefix-mlp", "4", "--pruner", "snip", "--large-sparse", "2"),
         "embedding",
     ),
+    "a layer that is not there": (("--adapter-layers", "decoder.9"), "--adapter-layers decoder.9"),
     "prefix of zero": (("--adapter", "prefix", "--prefix-length", "0"), "--prefix-length 0"),
     "rank above the dimension": (("--adapter", "lora", "--lora-rank", "33"), "LoRA rank of 33"),
     "LoRA nowhere": (("--adapter", "lora", "--lora-sites", "q,fc3"), "--lora-sites q,fc3"),

@@ -8,14 +8,14 @@ from ..errors import UsageError
 from ..modules import ADAPTER
 from .options import AdapterOptions, enlarged, read_options
 from .registry import ADAPTERS
-from .sites import AtResidual, transformer_layers
+from .sites import AtResidual, chosen_layers
 
 
 def attach_adapters(model: nn.Module, args: Namespace) -> None:
-    """Add ``<layer>.sparse_adapter.<family>`` to every transformer layer. Backbone keys do not change.
+    """Add ``<layer>.sparse_adapter.<family>`` to the transformer layers. Backbone keys do not change.
 
     Raises:
-        UsageError: an unknown family, a family named twice, or an option out of range.
+        UsageError: an unknown family or layer, a family named twice, or an option out of range.
     """
     common = read_options(AdapterOptions, args)
     families = common.families
@@ -26,10 +26,12 @@ def attach_adapters(model: nn.Module, args: Namespace) -> None:
     if len(set(families)) < len(families):
         raise UsageError(f"--adapter {'+'.join(families)} names a family twice")
     if not families:
+        if common.adapter_layers != "all":
+            raise UsageError(f"--adapter-layers {common.adapter_layers}: with --adapter none there are no adapters")
         return
     prepared = [ADAPTERS[name].prepare(args) for name in families]
     options = {name: enlarged(read_options(ADAPTERS[name].Options, args), common.large_sparse) for name in families}
-    for layer in transformer_layers(model):
+    for layer in chosen_layers(model, common.adapter_layers):
         adapters = nn.ModuleDict({name: ADAPTERS[name](layer, options[name]) for name in families})
         layer.add_module(ADAPTER, adapters)
         # At a residual connection, what is attached last acts first.

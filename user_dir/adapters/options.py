@@ -48,6 +48,9 @@ class AdapterOptions:
     large_sparse: int = option(
         1, "k: a k times larger bottleneck, rank or prefix at sparsity 1 - 1/k, which costs what k = 1 costs"
     )
+    adapter_layers: str = option(
+        "all", "layers with adapters: all, encoder, decoder, or some of these, as in encoder.6-11,decoder.0"
+    )
     adapter_only_checkpoints: bool = option(
         False, "checkpoints hold only what is trained, and the path and fingerprint of the backbone", fixed=False
     )

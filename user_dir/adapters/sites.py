@@ -1,9 +1,12 @@
 """The sites of a fairseq transformer layer: where adapters attach (He et al. 2022, unified view)."""
 
+import re
 from collections.abc import Iterator
 
 from fairseq.modules.transformer_layer import TransformerDecoderLayerBase, TransformerEncoderLayerBase
 from torch import Tensor, nn
+
+from ..errors import UsageError
 
 ATTENTION_SITES = ("self_attn", "encoder_attn")
 SITES = (*ATTENTION_SITES, "ffn")
@@ -19,6 +22,36 @@ def transformer_layers(model: nn.Module) -> Iterator[nn.Module]:
     for module in model.modules():
         if isinstance(module, (TransformerEncoderLayerBase, TransformerDecoderLayerBase)):
             yield module
+
+
+def chosen_layers(model: nn.Module, wanted: str) -> list[nn.Module]:
+    """The layers that ``wanted`` names: ``all``, or ``encoder``, ``decoder.3``, ``decoder.6-11`` and the like, counted
+    from 0, with commas between.
+
+    Raises:
+        UsageError: there is no such layer.
+    """
+    stacks: dict[str, dict[int, nn.Module]] = {}
+    layers = set(transformer_layers(model))
+    for name, module in model.named_modules():
+        if module in layers:
+            stack, number = name.split(".")[0], int(name.rpartition(".")[2])
+            stacks.setdefault(stack, {})[number] = module
+    chosen = []
+    for part in ",".join(stacks).split(",") if wanted == "all" else wanted.split(","):
+        found = re.fullmatch(r"(\w+)(?:\.(\d+)(?:-(\d+))?)?", part.strip())
+        stack = stacks.get(found[1]) if found else None
+        if stack is None:
+            raise UsageError(
+                f"--adapter-layers {wanted}: {part.strip()!r} is none; name all, {', '.join(stacks)}, or layers as in "
+                f"{next(iter(stacks))}.0-1"
+            )
+        first = int(found[2] or 0)
+        last = int(found[3] or first) if found[2] else max(stack)
+        if not first <= last <= max(stack):
+            raise UsageError(f"--adapter-layers {wanted}: the {found[1]} has the layers 0 to {max(stack)}")
+        chosen += [stack[number] for number in range(first, last + 1)]
+    return [layer for layer in transformer_layers(model) if layer in chosen]
 
 
 def sites(layer: nn.Module) -> list[str]:

@@ -117,7 +117,9 @@ def check_fits(model: nn.Module, state_dict: dict, path: str) -> None:
             "in the model; choose the architecture of the backbone's size"
         )
     layers, held_layers = _layers(own), _layers(state_dict)
-    if layers != held_layers:
+    # Adapters by themselves may be in some layers only.
+    is_whole = any(is_backbone_key(model, key) for key in state_dict)
+    if held_layers - layers or (is_whole and layers - held_layers):
         raise UsageError(
             f"{path} does not fit --arch: the file has {len(held_layers)} transformer layers and the model "
             f"{len(layers)}; choose the architecture of the backbone's size"

@@ -53,6 +53,8 @@ def run(args: Namespace) -> None:
     if len(families) < len(model_args.adapter.split("+")):  # what stays belongs to a backbone that is in no other file
         model_args.backbone, model_args.backbone_fingerprint = "", backbone_fingerprint(model)
     merged = own_arguments(model_args) | {"adapter": "+".join(families) or "none", "adapter_only_checkpoints": False}
+    if not families:
+        merged["adapter_layers"] = "all"
     task = task_options(state)
     plain = not families and stock_exists(merged, task)
     if plain:
