@@ -164,8 +164,8 @@ train_with_warmup() {
     exec fairseq-train "${arguments[@]}" --total-num-update "$updates" --warmup-updates "$((updates * $1 / 100))" "${@:2}"
 }
 
-# For encoders: the flags that script $1 prints for DATA and BACKBONE into settled, and the default of LR: $2 and $3
-# for full fine-tuning of models below 768 dimensions and of others, $4 and $5 for adapters.
+# Put the flags that script $1 prints for DATA and BACKBONE into settled, and set LR where it is not: $2 and $3 are for
+# full fine-tuning of models below 768 dimensions and of others, $4 and $5 for adapters.
 settle() {
     settled="$(python "$1" --data "$DATA" --backbone "$BACKBONE")"
     mapfile -t settled <<<"$settled"

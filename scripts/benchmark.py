@@ -49,8 +49,8 @@ from tqdm import tqdm  # noqa: E402
 
 import user_dir  # noqa: E402, F401  (registers the task and the model)
 from user_dir.files import write_json  # noqa: E402
-from user_dir.modules import is_adapter_key, sparse_weights  # noqa: E402
-from user_dir.pruning import PRUNERS, DegenerateScores, Objective, prune  # noqa: E402
+from user_dir.modules import is_adapter_key  # noqa: E402
+from user_dir.pruning import PRUNERS, DegenerateScores, Objective, apply_masks_, prune  # noqa: E402
 from user_dir.tasks.scoring import untouched  # noqa: E402
 from user_dir.tasks.translation import SparseAdapterTranslationTask  # noqa: E402
 
@@ -162,8 +162,7 @@ def prune_(model: nn.Module, criterion: nn.Module, pruner: str, args: argparse.N
     with untouched(model):
         objective = Objective([lambda: criterion(model, batch)[0]])
         masks = prune(model, pruner, args.sparsity, seed=args.seed, objective=objective)
-    for name, weight in sparse_weights(model).items():
-        weight.prune_(masks[name])
+    apply_masks_(model, masks)
 
 
 def keep_freed_memory() -> None:

@@ -35,7 +35,7 @@ import user_dir  # noqa: E402, F401  (registers the model)
 from user_dir.checkpoint.rebuild import UnnamedDictionary, build_model  # noqa: E402
 from user_dir.files import write_json  # noqa: E402
 from user_dir.modules import prunable_weights  # noqa: E402
-from user_dir.pruning import prune  # noqa: E402
+from user_dir.pruning import apply_masks_, prune  # noqa: E402
 
 PLAIN = "plain backbone"
 SYSTEMS = {  # name: (adapter, sparsity)
@@ -90,8 +90,7 @@ def build(adapter: str, sparsity: float, args: argparse.Namespace) -> nn.Module:
     for weight in prunable_weights(model).values():  # zero-initialised matrices too
         nn.init.normal_(weight.values, std=0.02)
     if sparsity:
-        for name, mask in prune(model, "random", sparsity).items():
-            prunable_weights(model)[name].prune_(mask)
+        apply_masks_(model, prune(model, "random", sparsity))
     model.eval()
     generation = {"beam": args.beam, "no_beamable_mm": False, "print_alignment": None}
     model.prepare_for_inference_(OmegaConf.create({"generation": generation}))

@@ -37,7 +37,7 @@ from user_dir.checkpoint.adapter_only import whole_state  # noqa: E402
 from user_dir.checkpoint.rebuild import UnnamedDictionary, build_model, own_arguments  # noqa: E402
 from user_dir.files import write_json  # noqa: E402
 from user_dir.modules import is_adapter_key, prunable_weights  # noqa: E402
-from user_dir.pruning import prune  # noqa: E402
+from user_dir.pruning import apply_masks_, prune  # noqa: E402
 from user_dir.serving import PLAIN, Translator  # noqa: E402
 
 TARGET = 0.9  # share of one domain's speed that two domains by turns have to reach
@@ -95,9 +95,7 @@ def write_models(folder: Path, args: argparse.Namespace) -> Translator:
         for weight in prunable_weights(model).values():  # zero-initialised matrices too
             nn.init.normal_(weight.values, std=0.02)
         if args.sparsity:
-            masks, pruned = prune(model, "random", args.sparsity, seed=i), prunable_weights(model)
-            for name, mask in masks.items():
-                pruned[name].prune_(mask)
+            apply_masks_(model, prune(model, "random", args.sparsity, seed=i))
         files[f"domain{i}"] = folder / f"domain{i}.safetensors"
         tensors = {key: value for key, value in whole_state(model).items() if is_adapter_key(key)}
         sections = {"model": own_arguments(own), "task": task}

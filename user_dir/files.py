@@ -74,7 +74,7 @@ def replaced_files(folder: Path) -> Iterator[Path]:
         for name in sorted(new - former):
             path = folder / name
             if path.exists():
-                raise UsageError(f"{path} is of no earlier report and would be replaced: choose another folder")
+                raise UsageError(f"{path} was not written by an earlier report: choose another folder")
         write_json(record, sorted(former | new))  # whatever happens next, they are known
         for name in new:
             os.replace(Path(temporary) / name, folder / name)

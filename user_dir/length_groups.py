@@ -26,9 +26,9 @@ def grouped_by_length(sizes: np.ndarray) -> np.ndarray:
     return np.concatenate([group[np.argsort(sizes[group], kind="stable")] for group in groups])
 
 
-def in_random_order(batches: Sequence) -> list:
-    """The same order each time. fairseq leaves the batches of validation in theirs, and ``--max-valid-steps`` takes
-    the first ones: of groups sorted by length, these are the shortest.
+def in_fixed_random_order(batches: Sequence) -> list:
+    """Shuffled, and the same way each time: fairseq leaves the batches of validation in their order, of which
+    ``--max-valid-steps`` takes the first. Of groups sorted by length, these are the shortest.
     """
     return [batches[i] for i in np.random.default_rng(0).permutation(len(batches))]
 
@@ -49,7 +49,7 @@ class LengthGroupedDataset(BaseWrapperDataset):
 
     def batch_by_size(self, *args, **kwargs) -> list:
         batches = super().batch_by_size(*args, **kwargs)
-        return in_random_order(batches) if self.evaluated else batches
+        return in_fixed_random_order(batches) if self.evaluated else batches
 
 
 def rebuild_batches(cfg: DictConfig) -> None:

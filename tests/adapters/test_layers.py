@@ -46,9 +46,9 @@ def test_the_others_compute_what_the_backbone_does(build_bart, stock_model, batc
     [
         ("decoder.2", "the decoder has the layers 0 to 1"),
         ("encoder.1-0", "the encoder has the layers 0 to 1"),
-        ("encoders", "'encoders' is none; name all, encoder, decoder, or layers as in encoder.0-1"),
-        ("", "'' is none"),
-        ("encoder.x", "'encoder.x' is none"),
+        ("encoders", "'encoders' is no group of layers; use all, encoder, decoder, or some layers such as encoder.0-1"),
+        ("", "'' is no group"),
+        ("encoder.x", "'encoder.x' is no group"),
     ],
 )
 def test_layers_that_are_not_there_are_refused(build_bart, wanted, message):

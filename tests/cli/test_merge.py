@@ -60,6 +60,12 @@ def test_a_trained_head_stays_and_nothing_says_that_it_is_deleted(tmp_path, adap
     assert all(torch.equal(state["model"][key], value) for key, value in TRAINED.items())
 
 
+def test_without_adapters_only_the_plugin_goes(tmp_path, capsys):
+    state, _ = merged(tmp_path, "none")
+    assert "a plain fairseq checkpoint, architecture roberta_base" in capsys.readouterr().out
+    assert state["cfg"].model.arch == "roberta_base" and not hasattr(state["cfg"].model, "adapter")
+
+
 @pytest.mark.parametrize("arch", ["sparse_adapter_roberta_base", "sparse_adapter_bert_base"])
 def test_merged_lora_of_some_layers_is_in_none(tmp_path, arch):
     state, _ = merged(tmp_path, "lora", arch, adapter_layers="encoder.0")

@@ -23,7 +23,7 @@ ALLOWED = {
         *("squad", "models", "adapters", "pruning", "checkpoint", "modules"),
         *("length_groups", "files", "errors"),
     },
-    "convert": {"models", "checkpoint", "modules", "files", "errors"},
+    "convert": {"models", "adapters", "checkpoint", "modules", "files", "errors"},
     "study": {"adapters", "pruning", "files", "errors"},
     "serving": {"models", "adapters", "checkpoint", "modules", "errors"},
     "cli": {

@@ -21,7 +21,7 @@ def summed(count, outputs: torch.Tensor, targets: torch.Tensor, parts: int) -> d
     return {name.removeprefix("_count_"): value for name, value in total.items()}
 
 
-def test_batches_of_validation_are_in_random_order():
+def test_batches_of_validation_are_in_fixed_random_order():
     """--max-valid-steps takes the first ones, and groups are sorted by length."""
     items = [torch.ones(length) for length in range(1, 65)]
     lengths = np.array([len(item) for item in items])

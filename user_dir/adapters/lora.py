@@ -7,6 +7,7 @@ from functools import partial
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
+from tqdm import tqdm
 
 from ..errors import UsageError
 from ..modules import Materializable, SparseLinear
@@ -92,6 +93,15 @@ class LowRank(Materializable):
 
     def dematerialize_(self) -> None:
         self.merged = None
+
+
+@torch.no_grad()
+def merge_lora_(model: nn.Module) -> None:
+    """Add ``(α/r) B A`` to the projections, in place, and leave LoRA without effect."""
+    low_ranks = [module for module in model.modules() if isinstance(module, LowRank)]
+    for module in tqdm(low_ranks, desc="merging LoRA", unit="matrix", disable=not low_ranks):
+        module.linear.weight += module.delta()
+        module.up.weight.values.zero_()
 
 
 class LowRankLinear(nn.Linear):

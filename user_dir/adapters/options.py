@@ -55,7 +55,7 @@ class AdapterOptions:
         False, "checkpoints hold only what is trained, and the path and fingerprint of the backbone", fixed=False
     )
     backbone: str = option(
-        "", "file of the backbone, where adapters to start from name one that is not there", fixed=False
+        "", "the backbone's file, if it is no longer where the checkpoint of the adapters says", fixed=False
     )
     backbone_fingerprint: str = option("", "SHA-256 of the backbone's weights", flag=False)
     backbone_vocabulary: str = option("", "sizes of the source and target dictionaries in training", flag=False)

@@ -1,6 +1,7 @@
 """Prefix tuning: trained keys and values before those of attention (Li and Liang 2021, §4; He et al. 2022, eq. 4)."""
 
 import dataclasses
+from argparse import Namespace
 from functools import partial
 
 import torch
@@ -100,6 +101,14 @@ class Prefix(Materializable):
         if attention.prefix is not None:
             raise UsageError("two families put a prefix before the same attention: mam has prefixes of its own")
         object.__setattr__(attention, "prefix", self)  # which does not own it, or the backbone's keys would change
+
+
+def drop_mlps_(model: nn.Module, args: Namespace) -> None:
+    """Replace the MLPs of prefixes by their tables, in the model and in its arguments."""
+    args.prefix_mlp = 0
+    for module in model.modules():
+        if isinstance(module, Prefix):
+            module.drop_mlp_()
 
 
 @register_adapter("prefix")

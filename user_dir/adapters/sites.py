@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from ..errors import UsageError
 
+LAYERS = (TransformerEncoderLayerBase, TransformerDecoderLayerBase)
 ATTENTION_SITES = ("self_attn", "encoder_attn")
 SITES = (*ATTENTION_SITES, "ffn")
 LAYER_NORMS = {
@@ -20,7 +21,7 @@ LAYER_NORMS = {
 def transformer_layers(model: nn.Module) -> Iterator[nn.Module]:
     """All encoder and decoder layers of a model, in the order of ``named_modules``."""
     for module in model.modules():
-        if isinstance(module, (TransformerEncoderLayerBase, TransformerDecoderLayerBase)):
+        if isinstance(module, LAYERS):
             yield module
 
 
@@ -31,27 +32,27 @@ def chosen_layers(model: nn.Module, wanted: str) -> list[nn.Module]:
     Raises:
         UsageError: there is no such layer.
     """
-    stacks: dict[str, dict[int, nn.Module]] = {}
-    layers = set(transformer_layers(model))
+    layers, stacks = list(transformer_layers(model)), {}
+    if wanted == "all":
+        return layers
     for name, module in model.named_modules():
-        if module in layers:
-            stack, number = name.split(".")[0], int(name.rpartition(".")[2])
-            stacks.setdefault(stack, {})[number] = module
+        if isinstance(module, LAYERS):
+            stacks.setdefault(name.split(".")[0], []).append(module)
     chosen = []
-    for part in ",".join(stacks).split(",") if wanted == "all" else wanted.split(","):
+    for part in wanted.split(","):
         found = re.fullmatch(r"(\w+)(?:\.(\d+)(?:-(\d+))?)?", part.strip())
         stack = stacks.get(found[1]) if found else None
         if stack is None:
             raise UsageError(
-                f"--adapter-layers {wanted}: {part.strip()!r} is none; name all, {', '.join(stacks)}, or layers as in "
-                f"{next(iter(stacks))}.0-1"
+                f"--adapter-layers {wanted}: {part.strip()!r} is no group of layers; use all, {', '.join(stacks)}, or "
+                f"some layers such as {next(iter(stacks))}.0-1"
             )
         first = int(found[2] or 0)
-        last = int(found[3] or first) if found[2] else max(stack)
-        if not first <= last <= max(stack):
-            raise UsageError(f"--adapter-layers {wanted}: the {found[1]} has the layers 0 to {max(stack)}")
-        chosen += [stack[number] for number in range(first, last + 1)]
-    return [layer for layer in transformer_layers(model) if layer in chosen]
+        last = int(found[3] or first) if found[2] else len(stack) - 1
+        if not first <= last < len(stack):
+            raise UsageError(f"--adapter-layers {wanted}: the {found[1]} has the layers 0 to {len(stack) - 1}")
+        chosen += stack[first : last + 1]
+    return [layer for layer in layers if layer in chosen]
 
 
 def sites(layer: nn.Module) -> list[str]:
@@ -86,7 +87,7 @@ class AtResidual:
         sublayer.register_forward_hook(self._sublayer_ran)
 
     def forget(self) -> None:
-        """Leave nothing of a pass that did not end, as one does not that runs out of memory."""
+        """Drop what a pass that was broken off, by a lack of memory for one, has left."""
         self.due = False
 
     def _sublayer_ran(self, module: nn.Module, args: tuple, output: object) -> None:

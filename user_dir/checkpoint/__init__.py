@@ -1,1 +1,1 @@
-"""Reading checkpoints: safely, and into models that have adapters."""
+"""Reading and writing checkpoints and adapter files: safely, and into models that have adapters."""

@@ -22,21 +22,42 @@ class UnnamedDictionary(Dictionary):
             self.add_symbol(str(i))
 
 
+def recorded_arguments(state: dict) -> Namespace:
+    """Arguments of a checkpoint's model, stock or with adapters.
+
+    Raises:
+        UsageError: the checkpoint has none.
+    """
+    if state.get("cfg") is None:
+        raise UsageError("the checkpoint says nothing about its model")
+    args = state["cfg"].model
+    args = args if isinstance(args, Namespace) else Namespace(**OmegaConf.to_container(args))
+    args.arch = getattr(args, "_name", None) or getattr(args, "arch", None)
+    return args
+
+
 def model_arguments(state: dict) -> Namespace:
     """Arguments of the model in a checkpoint.
 
     Raises:
         UsageError: the checkpoint has none, or they are not those of a model with adapters.
     """
-    if state.get("cfg") is None:
-        raise UsageError("the checkpoint says nothing about its model")
-    args = state["cfg"].model
-    args = args if isinstance(args, Namespace) else Namespace(**OmegaConf.to_container(args))
-    arch = getattr(args, "_name", None) or getattr(args, "arch", None)
-    if not hasattr(ARCH_MODEL_REGISTRY.get(arch), "trained_with_adapters"):
-        raise UsageError(f"the checkpoint is of the architecture {arch}, which has no adapters")
-    args.arch = args._name = arch
+    args = recorded_arguments(state)
+    if not hasattr(ARCH_MODEL_REGISTRY.get(args.arch), "trained_with_adapters"):
+        raise UsageError(f"the checkpoint is of the architecture {args.arch}, which has no adapters")
+    args._name = args.arch
     return args
+
+
+def section(state: dict, name: str) -> dict:
+    """A section of the checkpoint's configuration, empty if it has none."""
+    found = state["cfg"].get(name)
+    return OmegaConf.to_container(found, enum_to_str=True) if OmegaConf.is_config(found) else {}
+
+
+def task_section(state: dict) -> dict:
+    """What the checkpoint says of its task, without the folders of the machine it was trained on."""
+    return {key: value for key, value in section(state, "task").items() if key != "data"}
 
 
 def own_arguments(args: Namespace) -> dict:

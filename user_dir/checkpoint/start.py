@@ -34,11 +34,13 @@ def checkpoint_to_load(cfg: DictConfig) -> str | None:
 
 
 def read_state(path: str) -> dict:
-    """The checkpoint at ``path``.
+    """The checkpoint, or adapter file, at ``path``.
 
     Raises:
-        UsageError: the file is not a fairseq checkpoint. SystemExit: it is damaged or refused.
+        UsageError: there is no such file, or it is not a fairseq checkpoint. SystemExit: it is damaged or refused.
     """
+    if not os.path.isfile(path):
+        raise UsageError(f"{path}: there is no such file")
     state = checkpoint_utils.load_checkpoint_to_cpu(path)
     if "model" not in state:
         raise UsageError(f"{path} is not a fairseq checkpoint: it has no 'model'")

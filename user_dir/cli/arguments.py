@@ -38,18 +38,17 @@ def check_checkpoint_name(out: Path) -> None:
         UsageError: ``out`` ends as adapter files do.
     """
     if out.suffix == SUFFIX:
-        raise UsageError(f"{out}: what is written is a fairseq checkpoint: call it NAME.pt")
+        raise UsageError(f"{out}: this command writes a fairseq checkpoint: choose a name that ends in .pt")
 
 
 def read_file(path: Path, backbone: Path | None = None) -> dict:
     """The state of a checkpoint or adapter file.
 
     Raises:
-        UsageError: there is no such file, or it is no such file.
+        UsageError: a file is missing, or is no checkpoint.
     """
-    for file in (path, backbone):
-        if file is not None and not file.is_file():
-            raise UsageError(f"{file}: there is no such file")
+    if backbone is not None and not backbone.is_file():
+        raise UsageError(f"{backbone}: there is no such file")
     state = read_state(str(path))
     if backbone is not None and state.get("cfg") is not None:
         state["cfg"].model.backbone = str(backbone.absolute())

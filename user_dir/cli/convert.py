@@ -14,7 +14,6 @@ from pathlib import Path
 from ..convert import convert_to_fairseq, convert_to_huggingface
 from ..errors import UsageError
 from .arguments import add_backbone, add_out, check_out, read_file
-from .merge import merge_lora_
 
 # All that a conversion ever writes. A folder with anything else in it is somebody's and is not replaced.
 FILES = {
@@ -39,7 +38,7 @@ def run(args: Namespace) -> None:
         state = read_file(args.source, args.backbone)
         if backbone := getattr(getattr(state.get("cfg"), "model", None), "backbone", ""):
             check_replaced(args.out, Path(backbone))
-        lines = convert_to_huggingface(state, args.source, args.out, merge_lora_)
+        lines = convert_to_huggingface(state, args.source, args.out)
     else:
         lines = convert_to_fairseq(args.source, args.out)
     print("\n".join(lines))

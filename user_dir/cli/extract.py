@@ -9,13 +9,10 @@
 from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
-from omegaconf import OmegaConf
-from torch import nn
-
-from ..adapters.prefix import Prefix
+from ..adapters.prefix import drop_mlps_
 from ..checkpoint.adapter_file import SUFFIX, adapter_files, write_adapter_file
 from ..checkpoint.adapter_only import fingerprint_of, trained_heads
-from ..checkpoint.rebuild import model_arguments, own_arguments, rebuild_adapters
+from ..checkpoint.rebuild import model_arguments, own_arguments, rebuild_adapters, section, task_section
 from ..errors import UsageError
 from ..modules import is_adapter_key
 from ..pruning import sparsity_report
@@ -52,30 +49,14 @@ def run(args: Namespace) -> None:
     }
     sections = {
         "model": own_arguments(model_args),
-        "task": task_options(state),
-        "criterion": plain_section(state, "criterion"),
+        "task": task_section(state),
+        "criterion": section(state, "criterion"),
     }
     write_adapter_file(args.out, tensors, sections, summary)
     kibibytes = args.out.stat().st_size / 1024
     print(f"{args.out}: {sum(t.numel() for t in tensors.values()):,} numbers, {kibibytes:,.1f} KiB")
     if not model_args.backbone:
-        print("note: the checkpoint does not say where its backbone is; users name it, see README.md")
-
-
-def drop_mlps_(model: nn.Module, args: Namespace) -> None:
-    """Replace the MLPs of prefixes by their tables, in the model and in its arguments."""
-    args.prefix_mlp = 0
-    for module in model.modules():
-        if isinstance(module, Prefix):
-            module.drop_mlp_()
-
-
-def task_options(state: dict) -> dict:
-    """What the checkpoint says of its task, without the folders of the machine it was trained on."""
-    return {key: value for key, value in plain_section(state, "task").items() if key != "data"}
-
-
-def plain_section(state: dict, name: str) -> dict:
-    """A section of the checkpoint's configuration, empty if it has none."""
-    section = state["cfg"].get(name)
-    return OmegaConf.to_container(section, enum_to_str=True) if OmegaConf.is_config(section) else {}
+        print(
+            "note: the checkpoint does not say where its backbone is: whoever uses this file has to name it, with "
+            "--backbone or --model-overrides, see README.md"
+        )

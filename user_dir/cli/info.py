@@ -14,12 +14,11 @@ from ..adapters.options import fixed_options
 from ..adapters.sites import SITES
 from ..checkpoint.adapter_file import SUFFIX, adapter_files
 from ..checkpoint.adapter_only import trained_heads
-from ..checkpoint.rebuild import dictionary_sizes, model_arguments, rebuild_adapters
+from ..checkpoint.rebuild import dictionary_sizes, model_arguments, rebuild_adapters, task_section
 from ..errors import UsageError
 from ..files import write_json, written_at_once
 from ..pruning import sparsity_report
 from .arguments import FILE_HELP, read_file
-from .extract import task_options
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -36,7 +35,7 @@ def run(args: Namespace) -> None:
     state = read_file(args.file)
     model_args = model_arguments(state)
     report = read_report(state, model_args)
-    print(format_info(report, model_args, task_options(state), args.file.stat().st_size))
+    print(format_info(report, model_args, task_section(state), args.file.stat().st_size))
     if args.json:
         write_json(args.json, report)
         print(f"written to {args.json}")

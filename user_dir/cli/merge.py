@@ -1,5 +1,6 @@
-"""Merge LoRA into the backbone: a plain fairseq checkpoint. Other families are made dense and stay, and so do BERT,
-SQuAD's task and mBART's, which fairseq lacks or cannot set up from a file.
+"""Merge LoRA into the backbone, which gives a plain fairseq checkpoint. Adapters of other families cannot be merged:
+they are made dense, and the file still needs --user-dir. So does a BERT, a SQuAD model or an mBART, which stock fairseq
+does not have, or cannot set up from a file.
 
   sparse-adapter merge checkpoints/xsum/checkpoint_best.pt merged.pt
   sparse-adapter merge xsum.safetensors merged.pt --backbone bart.large/model.pt
@@ -15,20 +16,20 @@ from pathlib import Path
 import torch
 from fairseq.models import ARCH_MODEL_INV_REGISTRY, ARCH_MODEL_NAME_REGISTRY
 from fairseq.tasks import TASK_DATACLASS_REGISTRY
-from torch import nn
 from tqdm import tqdm
 
-from ..adapters.lora import LowRank
-from ..adapters.options import option_names
+from ..adapters import AdapterOptions
+from ..adapters.lora import merge_lora_
+from ..adapters.options import option_names, read_options
+from ..adapters.prefix import drop_mlps_
 from ..checkpoint.adapter_file import fresh_checkpoint
 from ..checkpoint.adapter_only import backbone_fingerprint, trained_heads, whole_state
-from ..checkpoint.rebuild import model_arguments, own_arguments, rebuild
+from ..checkpoint.rebuild import model_arguments, own_arguments, rebuild, section, task_section
 from ..files import written_at_once
 from ..models.architectures import PREFIX
 from ..modules import ADAPTER, sparse_weights
 from ..tasks.prune_at_init import PruneAtInitConfig
 from .arguments import FILE_HELP, add_backbone, add_out, check_checkpoint_name, check_out, read_file
-from .extract import drop_mlps_, plain_section, task_options
 
 
 def add_arguments(parser: ArgumentParser) -> None:
@@ -47,36 +48,28 @@ def run(args: Namespace) -> None:
     merge_lora_(model)
     for weight in tqdm(sparse_weights(model).values(), desc="making dense", unit="matrix"):
         weight.become_dense_()
-    families = [family for family in model_args.adapter.split("+") if family != "lora"]
+    before = read_options(AdapterOptions, model_args).families
+    families = [family for family in before if family != "lora"]
     weights = {key: v for key, v in whole_state(model).items() if f".{ADAPTER}.lora." not in key}
     weights |= trained_heads(model, state["model"])
-    if len(families) < len(model_args.adapter.split("+")):  # what stays belongs to a backbone that is in no other file
+    if len(families) < len(before):  # what stays belongs to a backbone that is in no other file
         model_args.backbone, model_args.backbone_fingerprint = "", backbone_fingerprint(model)
     merged = own_arguments(model_args) | {"adapter": "+".join(families) or "none", "adapter_only_checkpoints": False}
     if not families:
         merged["adapter_layers"] = "all"
-    task = task_options(state)
+    task = task_section(state)
     plain = not families and stock_exists(merged, task)
     if plain:
         merged, task = stock_arguments(merged), stock_task(task)
     # What is not there cannot be overridden: fairseq-validate wants both, and the data's place of whoever uses it.
-    sections = {"task": {**task, "data": ""}, "criterion": plain_section(state, "criterion")}
+    sections = {"task": {**task, "data": ""}, "criterion": section(state, "criterion")}
     with written_at_once(args.out) as temporary:
         torch.save(fresh_checkpoint({"model": Namespace(**merged), **sections}, weights), temporary)
-    kind = "a plain fairseq checkpoint" if plain else f"{dense(families)}, needs --user-dir"
+    kind = "a plain fairseq checkpoint" if plain else f"{described(families)}, needs --user-dir"
     print(f"{args.out}: {kind}, architecture {merged['arch']}")
 
 
-@torch.no_grad()
-def merge_lora_(model: nn.Module) -> None:
-    """Add ``(α/r) B A`` to the projections, in place, and leave LoRA without effect."""
-    low_ranks = [module for module in model.modules() if isinstance(module, LowRank)]
-    for module in tqdm(low_ranks, desc="merging LoRA", unit="matrix", disable=not low_ranks):
-        module.linear.weight += module.delta()
-        module.up.weight.values.zero_()
-
-
-def dense(families: list[str]) -> str:
+def described(families: list[str]) -> str:
     return f"dense {'+'.join(families)}" if families else "no adapters"
 
 

@@ -20,7 +20,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument("out", type=Path, metavar="OUT", help="folder to write to; replaces an earlier report there")
     parser.add_argument("--margin", type=float, default=0.5, metavar="M", help="points within which scores match (0.5)")
-    parser.add_argument("--level", type=float, default=0.95, metavar="P", help="of the intervals (default: 0.95)")
+    parser.add_argument("--level", type=float, default=0.95, metavar="P", help="confidence of the intervals (0.95)")
 
 
 def run(args: Namespace) -> None:

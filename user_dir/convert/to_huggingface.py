@@ -2,18 +2,17 @@
 
 import shutil
 from argparse import Namespace
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from fairseq.models import ARCH_CONFIG_REGISTRY, ARCH_MODEL_NAME_REGISTRY
-from omegaconf import OmegaConf
 from safetensors.torch import save_file
-from torch import Tensor, nn
+from torch import Tensor
 from tqdm import tqdm
 
+from ..adapters.lora import merge_lora_
 from ..checkpoint.adapter_only import whole_state
-from ..checkpoint.rebuild import build_model, rebuild
+from ..checkpoint.rebuild import build_model, rebuild, recorded_arguments
 from ..checkpoint.upgrade import has_adapters
 from ..errors import UsageError
 from ..files import folder_at_once, write_json
@@ -28,13 +27,12 @@ from .roberta import ROBERTA
 HEADS = "classification_heads."
 
 
-def convert_to_huggingface(state: dict, source: Path, out: Path, merge_lora_: Callable[[nn.Module], None]) -> list[str]:
+def convert_to_huggingface(state: dict, source: Path, out: Path) -> list[str]:
     """Write the model of a checkpoint to the folder ``out``, which is replaced if it exists.
 
     Args:
         state: of the checkpoint.
         source: where it is; the vocabulary may lie beside it.
-        merge_lora_: makes a model's LoRA part of its weights, in place.
 
     Returns:
         What there is to say about it, by the line.
@@ -42,13 +40,13 @@ def convert_to_huggingface(state: dict, source: Path, out: Path, merge_lora_: Ca
     Raises:
         UsageError: transformers has no such model.
     """
-    kind = _kind(_arguments(state))
+    kind = _kind(recorded_arguments(state))
     heads = [key for key in state["model"] if key.startswith(HEADS)]
     for key in heads:
         del state["model"][key]
     backbone = (value for key, value in state["model"].items() if not is_adapter_key(key))
     halves = {value.dtype for value in backbone if value.is_floating_point() and value.numel() > 1}
-    args, tensors = _whole_model(state, merge_lora_)
+    args, tensors = _whole_model(state)
     remarks = kind.unfinish(tensors, args)
     config = _config(kind, args, tensors)
     if (start := _language_row(state["cfg"].task, config["vocab_size"])) is not None:
@@ -79,16 +77,6 @@ def _language_row(task: Namespace | None, rows: int) -> int | None:
     return rows - 1 - len(languages) + languages.index(target) if target in languages else None
 
 
-def _arguments(state: dict) -> Namespace:
-    """Arguments of a checkpoint's model, stock or with adapters."""
-    if state.get("cfg") is None:
-        raise UsageError("the checkpoint says nothing about its model")
-    args = state["cfg"].model
-    args = args if isinstance(args, Namespace) else Namespace(**OmegaConf.to_container(args))
-    args.arch = getattr(args, "_name", None) or getattr(args, "arch", None)
-    return args
-
-
 def _kind(args: Namespace) -> Kind:
     model = ARCH_MODEL_NAME_REGISTRY.get(args.arch, "").removeprefix(PREFIX)
     if model == "roberta":
@@ -103,9 +91,9 @@ def _kind(args: Namespace) -> Kind:
     return MBART if before.pop() else BART
 
 
-def _whole_model(state: dict, merge_lora_: Callable[[nn.Module], None]) -> tuple[dict, dict[str, Tensor]]:
+def _whole_model(state: dict) -> tuple[dict, dict[str, Tensor]]:
     """Arguments and weights of the model without adapters; the one with adapters reads older and headless files too."""
-    args = _arguments(state)
+    args = recorded_arguments(state)
     adapted = has_adapters(state["model"])
     others = set(args.adapter.split("+")) - {"lora"} if adapted else set()
     if others:
@@ -116,11 +104,8 @@ def _whole_model(state: dict, merge_lora_: Callable[[nn.Module], None]) -> tuple
             merge_lora_(model)
             weights = whole_state(model)
         else:
-            args.arch, args.adapter, args.adapter_only_checkpoints = (
-                PREFIX + args.arch.removeprefix(PREFIX),
-                "none",
-                False,
-            )
+            arch = PREFIX + args.arch.removeprefix(PREFIX)
+            vars(args).update(arch=arch, adapter="none", adapter_only_checkpoints=False)
             size = _rows(state["model"])
             model = build_model(args, size, size)
             model.load_state_dict(state["model"], strict=True, model_cfg=args)

@@ -4,21 +4,19 @@ import logging
 from argparse import ArgumentParser, Namespace
 
 import torch
-from fairseq.modules.transformer_layer import TransformerDecoderLayerBase, TransformerEncoderLayerBase
 from fairseq.tasks import FairseqTask
 from omegaconf import DictConfig
 from torch import nn
 
 from ..adapters import AdapterOptions, TrainedAdapters, add_adapter_args, attach_adapters
 from ..adapters.options import read_options
+from ..adapters.sites import LAYERS
 from ..checkpoint.adapter_only import check_fingerprint, fill_in_backbone, keep_trained_only
 from ..checkpoint.upgrade import drop_fused_copies, fill_in_adapters, fill_in_versions
 from ..errors import UsageError, one_line_errors
 from ..modules import is_backbone_key, materialize_
 
 logger = logging.getLogger(__name__)
-
-LAYERS = (TransformerEncoderLayerBase, TransformerDecoderLayerBase)
 
 
 class AdapterModelMixin:

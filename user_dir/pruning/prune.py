@@ -1,6 +1,6 @@
 """Prune all sparse weights of a model at initialisation (SparseAdapter, He et al. 2022, Algorithm 1)."""
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 
 import torch
@@ -24,7 +24,7 @@ def prune(
     seed: int = 1,
     objective: Objective | None = None,
 ) -> dict[str, Tensor]:
-    """Choose the weights that stay. The model is not changed: apply the masks with ``SparseWeight.prune_``.
+    """Choose the weights that stay. The model is not changed: :func:`apply_masks_` does that.
 
     Args:
         model: a model with dense sparse weights.
@@ -59,6 +59,12 @@ def prune(
         scores = method.score({name: m.values for name, m in modules.items()}, objective, generator)
     check_scores(scores, pruner)
     return select(scores, kept, method.quotas(shapes, kept, scope))
+
+
+def apply_masks_(model: nn.Module, masks: Mapping[str, Tensor]) -> None:
+    """Prune ``model`` to what :func:`prune` has chosen; before an optimizer or DDP holds its parameters."""
+    for name, weight in prunable_weights(model).items():
+        weight.prune_(masks[name])
 
 
 @contextmanager

@@ -126,6 +126,7 @@ def _budget(weights: Mapping[str, SparseWeight], k: int) -> dict:
 
 
 def mask_hash(weights: Mapping[str, SparseWeight]) -> str:
+    """SHA-256 of names, shapes and masks: the same where, and only where, the same weights are left."""
     digest = hashlib.sha256()
     for name, weight in sorted(weights.items()):
         digest.update(f"{name} {tuple(weight.shape)}".encode())
@@ -154,19 +155,17 @@ def _grouped(rows: list[dict], dead: Mapping[str, Tensor], part: str) -> dict[st
 def _trained(model: nn.Module) -> dict[str, int]:
     """Trained parameters by kind. ``others`` are not an adapter's: heads, or the backbone itself."""
     counts = {"matrices": 0, "biases": 0, "layer_norms": 0, "others": 0}
-    seen = set()
-    for module_name, module in model.named_modules():
-        for parameter in module.parameters(recurse=False):
-            if not parameter.requires_grad or id(parameter) in seen:
-                continue
-            seen.add(id(parameter))
-            if not is_adapter_key(module_name):
-                kind = "others"
-            elif isinstance(module, SparseWeight):
-                kind = "matrices"
-            elif isinstance(module, nn.LayerNorm):
-                kind = "layer_norms"
-            else:
-                kind = "biases"
-            counts[kind] += parameter.numel()
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        owner = model.get_submodule(name.rpartition(".")[0])
+        if not is_adapter_key(name):
+            kind = "others"
+        elif isinstance(owner, SparseWeight):
+            kind = "matrices"
+        elif isinstance(owner, nn.LayerNorm):
+            kind = "layer_norms"
+        else:
+            kind = "biases"
+        counts[kind] += parameter.numel()
     return {**counts, "total": sum(counts.values())}

@@ -17,7 +17,6 @@ from fairseq.tasks import TASK_REGISTRY
 from fairseq.tasks.translation import TranslationTask
 from omegaconf import DictConfig, OmegaConf
 
-from ..checkpoint.start import read_state
 from ..errors import UsageError
 from ..models.architectures import PREFIX
 from .backbone import keep_lora_apart_
@@ -112,17 +111,6 @@ def generation(beam: int, lenpen: float, max_len_a: float, max_len_b: int) -> Di
     """The configuration that fairseq's generator and models read, with the defaults of ``fairseq-generate``."""
     chosen = {"beam": beam, "lenpen": lenpen, "max_len_a": max_len_a, "max_len_b": max_len_b}
     return OmegaConf.create({"generation": OmegaConf.merge(OmegaConf.structured(GenerationConfig), chosen)})
-
-
-def read_file(path: Path) -> dict:
-    """The state of a checkpoint or adapter file.
-
-    Raises:
-        UsageError: there is no such file, or it is none.
-    """
-    if not path.is_file():
-        raise UsageError(f"{path}: there is no such file")
-    return read_state(str(path))
 
 
 def task_options(path: Path, state: dict, data: Path | None, **languages: str | None) -> dict:

@@ -11,9 +11,10 @@ from fairseq.tasks.translation import TranslationTask
 from omegaconf import OmegaConf
 from tqdm import tqdm
 
+from ..checkpoint.start import read_state
 from ..errors import UsageError
 from .backbone import Backbone
-from .domains import PLAIN, Domain, Limits, generation, read_file, task_options
+from .domains import PLAIN, Domain, Limits, generation, task_options
 from .text import Codec
 
 
@@ -90,10 +91,10 @@ class Translator:
         if reserved:
             raise UsageError(f"the domain {reserved[0]!r} is the backbone without adapters: choose another name")
         device = _device(device)
-        states = {name: read_file(file) for name, file in files.items()}
+        states = {name: read_state(str(file)) for name, file in files.items()}
         languages = {"source_lang": source_lang, "target_lang": target_lang}
         options = {name: task_options(files[name], state, data, **languages) for name, state in states.items()}
-        state = read_file(path)
+        state = read_state(str(path))
         options[PLAIN] = next(iter(options.values())) if options else task_options(path, state, data, **languages)
         tasks = _setup_tasks(options)
         # A tokenizer's rules are those of a language, and adapters may have languages of their own.

@@ -12,7 +12,7 @@ import torch
 from fairseq.data import Dictionary, FairseqDataset, data_utils
 
 from ..errors import UsageError
-from ..length_groups import grouped_by_length, in_random_order
+from ..length_groups import grouped_by_length, in_fixed_random_order
 from .answers import Question
 
 
@@ -95,7 +95,7 @@ class SquadDataset(FairseqDataset):
             max_sentences=max_sentences,
             required_batch_size_multiple=required_batch_size_multiple,
         )
-        return batches if self.questions is None else in_random_order(batches)
+        return batches if self.questions is None else in_fixed_random_order(batches)
 
 
 def load_split(data: Path, split: str, dictionary: Dictionary) -> SquadDataset:

@@ -181,10 +181,9 @@ def _check_settings(task: Task, blocks: Iterable[dict], examples: Path) -> None:
                 other = "env" if where == "prepare" else "prepare"
                 raise UsageError(f"{where}: {name} does nothing there: it is a setting of {other}")
             if known and name not in SETTINGS:
-                near = difflib.get_close_matches(name.upper(), SETTINGS, n=1, cutoff=0.5)
                 raise UsageError(
-                    f"{where}: unknown setting {name}{f' (did you mean {near[0]}?)' if near else ''}; variables of "
-                    "other programs are exported in the shell that starts the study"
+                    f"{where}: unknown setting {name}{_nearest(name, SETTINGS)}; variables of other programs are "
+                    "exported in the shell that starts the study"
                 )
 
 
@@ -318,8 +317,9 @@ def _switch(raw: dict, key: str) -> bool:
 
 
 def _nearest(name: str, names: Iterable[str]) -> str:
-    near = difflib.get_close_matches(name.lower(), list(names), n=1, cutoff=0.5)
-    return f" (did you mean {near[0]}?)" if near else ""
+    by_lower = {known.lower(): known for known in names}
+    near = difflib.get_close_matches(name.lower(), by_lower, n=1, cutoff=0.5)
+    return f" (did you mean {by_lower[near[0]]}?)" if near else ""
 
 
 def _list(names: Iterable[str]) -> str:

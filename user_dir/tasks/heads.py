@@ -13,8 +13,10 @@ def freeze_lm_head(model: BaseFairseqModel) -> None:
     Its matrix is that of the embeddings, unless --untie-weights-roberta, and trains on with them.
     """
     lm_head = getattr(model.encoder, "lm_head", None)
-    used = {id(parameter) for parameter in model.encoder.sentence_encoder.parameters()} if lm_head else set()
-    for parameter in lm_head.parameters() if lm_head else ():
+    if lm_head is None:
+        return
+    used = {id(parameter) for parameter in model.encoder.sentence_encoder.parameters()}
+    for parameter in lm_head.parameters():
         if id(parameter) not in used:
             parameter.requires_grad_(False)
 

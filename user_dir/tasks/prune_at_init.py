@@ -18,31 +18,28 @@ from fairseq.distributed import utils as distributed_utils
 from fairseq.models import BaseFairseqModel
 from omegaconf import DictConfig
 
-from ..adapters.adapter_fusion import check_backbone, same_sources
-from ..adapters.options import check_same_adapters, record
-from ..checkpoint.adapter_only import (
-    backbone_fingerprint,
-    check_is_backbone,
-    fingerprint_of,
-    holds_backbone,
-    is_rounded,
-)
-from ..checkpoint.start import (
-    changed_settings,
-    check_direction,
-    check_fits,
-    checkpoint_to_load,
-    is_relaunch,
-    read_state,
-)
+from ..adapters.adapter_fusion import check_backbone
+from ..adapters.options import record
+from ..checkpoint.adapter_only import backbone_fingerprint, is_rounded
+from ..checkpoint.start import check_fits, checkpoint_to_load, read_state
 from ..checkpoint.upgrade import has_adapters
 from ..errors import UsageError, one_line_errors
 from ..files import read_json, write_json
 from ..models.adapter_model import AdapterModelMixin
 from ..modules import SparseWeight, prunable_weights
-from ..pruning import PRUNERS, SCOPES, DegenerateScores, build_pruner, format_report, prune, sparsity_report
+from ..pruning import (
+    PRUNERS,
+    SCOPES,
+    DegenerateScores,
+    apply_masks_,
+    build_pruner,
+    format_report,
+    prune,
+    sparsity_report,
+)
 from ..pruning.report import mask_hash
 from ..pruning.selection import kept_count
+from .resume import check_start, keep_backbone
 from .scoring import broadcast_masks, pruning_objective, untouched
 
 logger = logging.getLogger(__name__)
@@ -127,7 +124,22 @@ class PruneAtInitMixin:
         Raises:
             UsageError: an option is out of range, or two contradict each other.
         """
-        _check_options(cfg)
+        if cfg.pruner not in (*PRUNERS, "none"):
+            raise UsageError(f"unknown pruner {cfg.pruner!r}; choose one of {', '.join([*PRUNERS, 'none'])}")
+        if not 0 <= cfg.sparsity < 1:
+            raise UsageError(f"--sparsity {cfg.sparsity}: sparsity is the fraction removed, at least 0 and below 1")
+        if cfg.sparsity > 0 and cfg.pruner == "none":
+            raise UsageError(f"--sparsity {cfg.sparsity} needs a --pruner: {', '.join(PRUNERS)}")
+        if cfg.prune_scope not in SCOPES:
+            raise UsageError(f"unknown --prune-scope {cfg.prune_scope!r}; choose one of {', '.join(SCOPES)}")
+        if cfg.matmul_precision not in (None, "highest", "high", "medium"):
+            raise UsageError(f"unknown --matmul-precision {cfg.matmul_precision!r}; choose highest, high or medium")
+        if cfg.attention_kernel not in (None, "math"):
+            raise UsageError(f"unknown --attention-kernel {cfg.attention_kernel!r}; choose math, or leave it out")
+        if cfg.prune_batches < 1:
+            raise UsageError(f"--prune-batches {cfg.prune_batches}: at least one batch is needed")
+        if cfg.prune_max_tokens is not None and cfg.prune_max_tokens < 1:
+            raise UsageError(f"--prune-max-tokens {cfg.prune_max_tokens}: a batch has at least one token")
 
     def build_model(self, cfg: DictConfig, from_checkpoint: bool = False) -> BaseFairseqModel:
         model = super().build_model(cfg, from_checkpoint)
@@ -200,50 +212,14 @@ class PruneAtInitMixin:
     def _load(self, model: BaseFairseqModel, cfg: DictConfig, path: str) -> bool:
         """Load the checkpoint, and record which backbone it has. Returns whether it has adapters."""
         state = read_state(path)
-        if cfg.ema.store_ema and "ema" not in state.get("extra_state", {}):
-            raise UsageError(
-                f"--store-ema cannot start from {path}, which has no EMA weights: fairseq 0.12.3 deletes the "
-                "model's weights before it would copy them (trainer.py); train without --store-ema"
-            )
-        if cfg.ema.store_ema and model.adapter_only:
-            raise UsageError("--store-ema keeps a copy of the whole model: use it without --adapter-only-checkpoints")
         resumed = has_adapters(state["model"])
-        if not resumed and path == cfg.checkpoint.restore_file and prunable_weights(model):
-            raise UsageError(
-                f"--restore-file {path} is a backbone, with which every relaunch would start over: name it with "
-                "--finetune-from-model"
-            )
-        relaunched = is_relaunch(cfg.checkpoint, path)
-        if relaunched and not resumed and prunable_weights(model):
-            raise UsageError(f"{path} is of a run without adapters: choose another --save-dir")
+        check_start(model, cfg, path, state)
         # A backbone may have a row for <mask> that the data's dictionary has not, so the file does not say it.
         record(cfg.model, backbone_vocabulary=f"{len(self.source_dictionary)} {len(self.target_dictionary)}")
-        if relaunched and state.get("cfg"):
-            check_direction(state["cfg"], cfg, path)
-            if changes := changed_settings(state["cfg"], cfg):
-                logger.warning("%s goes on where it stopped, though %s", path, ", ".join(changes))
         if is_rounded(cfg) or (resumed and state.get("cfg") and is_rounded(state["cfg"])):
             record(cfg.model, backbone_rounded="yes")
         if resumed and state.get("cfg"):
-            trained_with = state["cfg"].model
-            check_same_adapters(cfg.model, trained_with, path)
-            if not same_sources(cfg.model, trained_with):
-                raise UsageError(
-                    f"{path} fuses other adapters than --fusion-adapters {cfg.model.fusion_adapters}: name the same, "
-                    "or start anew in another --save-dir"
-                )
-            backbone, fingerprint = (getattr(trained_with, key, "") for key in ("backbone", "backbone_fingerprint"))
-            backbone = cfg.model.backbone or _backbone_now(cfg.checkpoint.finetune_from_model, path, backbone)
-            backbone = os.path.abspath(backbone) if backbone else ""
-            record(cfg.model, backbone=backbone, backbone_fingerprint=fingerprint)
-            if model.adapter_only and (not backbone or fingerprint_of(model, state) != fingerprint):
-                raise UsageError(
-                    f"the backbone in {path} is in no other file, as after sparse-adapter merge: leave out "
-                    "--adapter-only-checkpoints, which would not hold it"
-                )
-            moved = backbone != os.path.abspath(getattr(trained_with, "backbone", ""))
-            if model.adapter_only and moved and holds_backbone(model, state["model"]):
-                check_is_backbone(model, backbone, fingerprint, path)  # what is loaded is the file's own
+            keep_backbone(model, cfg, path, state)
         check_fits(model, state["model"], path)
         try:
             model.load_state_dict(state["model"], strict=True, model_cfg=cfg.model)
@@ -287,8 +263,7 @@ class PruneAtInitMixin:
                     "give a --prune-max-tokens below --max-tokens, and as many more --prune-batches"
                 ) from error
             masks = broadcast_masks(masks)
-        for name, weight in prunable_weights(model).items():
-            weight.prune_(masks[name])
+        apply_masks_(model, masks)
         return {
             "pruner": options.pruner,
             "sparsity": options.sparsity,
@@ -312,13 +287,6 @@ class PruneAtInitMixin:
         logger.info("adapters of %s: %s of %s weights kept, not pruned again", path, f"{kept:,}", f"{total:,}")
 
 
-def _backbone_now(named: str | None, start: str, recorded: str) -> str:
-    """Where the backbone is: ``named`` by --finetune-from-model, unless that is ``start`` or holds adapters, too."""
-    if not named or named == start or os.path.abspath(named) == recorded or not os.path.isfile(named):
-        return recorded
-    return recorded if has_adapters(read_state(named)["model"]) else named
-
-
 def _describes(file: Path, weights: dict[str, SparseWeight]) -> bool:
     """Whether the report in ``file`` is of a model that has these weights left."""
     return file.exists() and read_json(file).get("mask_sha256") == mask_hash(weights)
@@ -339,22 +307,3 @@ def _sparsity(cfg: DictConfig) -> float:
     if cfg.sparsity not in (None, sparsity):
         raise UsageError(f"--large-sparse {k} is sparsity {sparsity:.4g}: leave out --sparsity {cfg.sparsity:g}")
     return sparsity
-
-
-def _check_options(cfg: DictConfig) -> None:
-    if cfg.pruner not in (*PRUNERS, "none"):
-        raise UsageError(f"unknown pruner {cfg.pruner!r}; choose one of {', '.join([*PRUNERS, 'none'])}")
-    if not 0 <= cfg.sparsity < 1:
-        raise UsageError(f"--sparsity {cfg.sparsity}: sparsity is the fraction removed, at least 0 and below 1")
-    if cfg.sparsity > 0 and cfg.pruner == "none":
-        raise UsageError(f"--sparsity {cfg.sparsity} needs a --pruner: {', '.join(PRUNERS)}")
-    if cfg.prune_scope not in SCOPES:
-        raise UsageError(f"unknown --prune-scope {cfg.prune_scope!r}; choose one of {', '.join(SCOPES)}")
-    if cfg.matmul_precision not in (None, "highest", "high", "medium"):
-        raise UsageError(f"unknown --matmul-precision {cfg.matmul_precision!r}; choose highest, high or medium")
-    if cfg.attention_kernel not in (None, "math"):
-        raise UsageError(f"unknown --attention-kernel {cfg.attention_kernel!r}; choose math, or leave it out")
-    if cfg.prune_batches < 1:
-        raise UsageError(f"--prune-batches {cfg.prune_batches}: at least one batch is needed")
-    if cfg.prune_max_tokens is not None and cfg.prune_max_tokens < 1:
-        raise UsageError(f"--prune-max-tokens {cfg.prune_max_tokens}: a batch has at least one token")

@@ -1,0 +1,86 @@
+"""What training may start from or go on with, and where the backbone of trained adapters is by then."""
+
+import logging
+import os
+
+from fairseq.models import BaseFairseqModel
+from omegaconf import DictConfig
+
+from ..adapters.adapter_fusion import same_sources
+from ..adapters.options import check_same_adapters, record
+from ..checkpoint.adapter_only import check_is_backbone, fingerprint_of, holds_backbone
+from ..checkpoint.start import changed_settings, check_direction, is_relaunch, read_state
+from ..checkpoint.upgrade import has_adapters
+from ..errors import UsageError
+from ..modules import prunable_weights
+
+logger = logging.getLogger(__name__)
+
+
+def check_start(model: BaseFairseqModel, cfg: DictConfig, path: str, state: dict) -> None:
+    """Refuse a checkpoint that this command cannot start from, and say what a relaunch has otherwise.
+
+    Args:
+        cfg: the whole configuration of fairseq-train.
+        path, state: the checkpoint and what is in it.
+
+    Raises:
+        UsageError: it has no EMA weights, is a backbone where a run is to go on, or is of another kind of run.
+    """
+    if cfg.ema.store_ema and "ema" not in state.get("extra_state", {}):
+        raise UsageError(
+            f"--store-ema cannot start from {path}, which has no EMA weights: fairseq 0.12.3 deletes the "
+            "model's weights before it would copy them (trainer.py); train without --store-ema"
+        )
+    if cfg.ema.store_ema and model.adapter_only:
+        raise UsageError("--store-ema keeps a copy of the whole model: use it without --adapter-only-checkpoints")
+    lacks_adapters = not has_adapters(state["model"]) and bool(prunable_weights(model))
+    if lacks_adapters and path == cfg.checkpoint.restore_file:
+        raise UsageError(
+            f"--restore-file {path} is a backbone, with which every relaunch would start over: name it with "
+            "--finetune-from-model"
+        )
+    if not is_relaunch(cfg.checkpoint, path):
+        return
+    if lacks_adapters:
+        raise UsageError(f"{path} is of a run without adapters: choose another --save-dir")
+    if state.get("cfg"):
+        check_direction(state["cfg"], cfg, path)
+        if changes := changed_settings(state["cfg"], cfg):
+            logger.warning("%s goes on where it stopped, though %s", path, ", ".join(changes))
+
+
+def keep_backbone(model: BaseFairseqModel, cfg: DictConfig, path: str, state: dict) -> None:
+    """Record that trained adapters stay on the backbone that they were trained on, and where it is now.
+
+    Args: those of :func:`check_start`.
+
+    Raises:
+        UsageError: the adapters are others than this command asks for, or their backbone is another or in no file.
+    """
+    trained_with = state["cfg"].model
+    check_same_adapters(cfg.model, trained_with, path)
+    if not same_sources(cfg.model, trained_with):
+        raise UsageError(
+            f"{path} fuses other adapters than --fusion-adapters {cfg.model.fusion_adapters}: name the same, "
+            "or start anew in another --save-dir"
+        )
+    backbone, fingerprint = (getattr(trained_with, key, "") for key in ("backbone", "backbone_fingerprint"))
+    backbone = cfg.model.backbone or _backbone_now(cfg.checkpoint.finetune_from_model, path, backbone)
+    backbone = os.path.abspath(backbone) if backbone else ""
+    record(cfg.model, backbone=backbone, backbone_fingerprint=fingerprint)
+    if model.adapter_only and (not backbone or fingerprint_of(model, state) != fingerprint):
+        raise UsageError(
+            f"the backbone in {path} is in no other file, as after sparse-adapter merge: leave out "
+            "--adapter-only-checkpoints, which would not hold it"
+        )
+    moved = backbone != os.path.abspath(getattr(trained_with, "backbone", ""))
+    if model.adapter_only and moved and holds_backbone(model, state["model"]):
+        check_is_backbone(model, backbone, fingerprint, path)  # what is loaded is the file's own
+
+
+def _backbone_now(named: str | None, start: str, recorded: str) -> str:
+    """Where the backbone is: ``named`` by --finetune-from-model, unless that is ``start`` or holds adapters, too."""
+    if not named or named == start or os.path.abspath(named) == recorded or not os.path.isfile(named):
+        return recorded
+    return recorded if has_adapters(read_state(named)["model"]) else named
