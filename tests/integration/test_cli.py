@@ -206,7 +206,7 @@ def test_what_cannot_work_is_refused_in_one_line(project, checkpoints, tmp_path)
     assert ".safetensors" in error_line(cli("extract", checkpoints["lora"], out))
     for command in ("merge", "average"):
         refused = error_line(cli(command, checkpoints["lora"], out.with_suffix(".safetensors")))
-        assert "call it NAME.pt" in refused
+        assert "choose a name that ends in .pt" in refused
     assert "which has no adapters" in error_line(cli("merge", project.backbone, out))
     assert not out.exists()
     out.write_text("mine")
