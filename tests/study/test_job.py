@@ -98,7 +98,8 @@ def test_a_run_goes_on_from_its_checkpoint_if_asked(study):
     one = study("resume=true")
     folder = one.begun("full")
     (folder / "train.log").write_text("the first half\n")
-    one.run("full")
+    (folder / "checkpoint_last.pt").touch()
+    assert one.run("full")["seconds"]["training"] is None and one.run("snip")["seconds"]["training"] >= 0
     assert (folder / "train.log").read_text().startswith("the first half\n")
 
 

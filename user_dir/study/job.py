@@ -151,12 +151,14 @@ def _train_and_evaluate(study: Path, folder: Path, run: Run, resume: bool, env: 
         if not resume:
             for file in (*folder.glob("checkpoint*.pt"), folder / "train.log", folder / "sparsity.json"):
                 file.unlink(missing_ok=True)
+        goes_on = (folder / "checkpoint_last.pt").exists()
         flags = run.flags
         if run.family == FUSION:
             flags = (*flags, "--fusion-adapters", ",".join(_trained(study, run, source) for source in run.sources))
         start = time.monotonic()
         script(run.scripts, "train.sh", flags, env, folder / "train.log", held)
-        write_json(trained, {"seconds": round(time.monotonic() - start, 1)})
+        # Of a run that went on, nobody knows how long it had taken before.
+        write_json(trained, {"seconds": None if goes_on else round(time.monotonic() - start, 1)})
     start = time.monotonic()
     script(run.scripts, "evaluate.sh", (), env, folder / "evaluate.log", held)
     write_json(folder / "evaluated.json", {"seconds": round(time.monotonic() - start, 1)})
