@@ -264,6 +264,19 @@ def test_feed_forward_maps_are_w_plus_ba(build, stock):
             torch.testing.assert_close(part.merged, inner.weight + delta)
 
 
+def test_a_small_change_survives_half_precision():
+    """Added to the weight it would not: 1 + 1e-3 is 1 in bfloat16."""
+    linear = nn.Linear(8, 8, bias=False).bfloat16()
+    nn.init.ones_(linear.weight)
+    x = torch.tensor([1.0, -1, 1, -1, 1, -1, 1, -1]).bfloat16()
+    assert not linear(x).any()
+    low_rank = LowRank(linear, LoraOptions(lora_rank=1, lora_alpha=1.0)).bfloat16()
+    low_rank.down.weight.values.data[:] = torch.eye(8)[:1]
+    nn.init.constant_(low_rank.up.weight.values, 1e-3)
+    low_rank.attach_to(linear)
+    torch.testing.assert_close(linear(x), torch.full((8,), 1e-3).bfloat16())
+
+
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16, torch.float16])
 @pytest.mark.parametrize("autocast", [False, True])
 @pytest.mark.parametrize("need_weights", [False, True])

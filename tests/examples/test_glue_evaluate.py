@@ -11,8 +11,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 import sparse_adapter  # noqa: F401
+import torch
+from sklearn.metrics import matthews_corrcoef
 
-from .glue import EXAMPLE, load, write_bert, write_glue
+from .glue import EXAMPLE, WORDS, load, write_bert, write_glue
 
 
 @pytest.fixture(scope="module")
@@ -41,8 +43,24 @@ def folder(tmp_path_factory) -> Path:
     root = tmp_path_factory.mktemp("glue")
     tasks = load("glue_tasks").TASKS
     write_glue(root / "glue", {name: tasks[name] for name in ("mrpc", "mnli", "sts-b")}, train=24, dev=19)
+    make_learnable(root / "glue" / "MRPC")
     write_bert(root / "bert")
+    state = torch.load(root / "bert" / "model.pt", weights_only=True)
+    for key, value in state["model"].items():
+        if value.dim() == 2 and ("proj" in key or "fc" in key):
+            value *= 8  # or what it puts out would hardly depend on the text
+    torch.save(state, root / "bert" / "model.pt")
     return root
+
+
+def make_learnable(mrpc: Path) -> None:
+    """Let the words tell the label of four examples in five."""
+    for path in mrpc.glob("*.tsv"):
+        head, *lines = path.read_text(encoding="utf-8-sig").splitlines()
+        rows = [line.split("\t") for line in lines]
+        for i, cells in enumerate(rows):
+            cells[3] = cells[4] = " ".join([WORDS[(int(cells[0]) + (i % 5 == 0)) % 2]] * 4)
+        path.write_text("\n".join([head, *map("\t".join, rows)]) + "\n", encoding="utf-8-sig")
 
 
 def run(folder: Path, script: str, *arguments: str, **settings: str) -> subprocess.CompletedProcess:
@@ -71,11 +89,18 @@ def trained(folder: Path, **settings: str) -> tuple[str, dict, list[list[str]]]:
 
 def test_from_text_to_scores(folder):
     """What evaluation says is what validation said, and the predictions are in the order of the dev file."""
-    valid, scores, rows = trained(folder, TASK="mrpc", BOTTLENECK="8")
+    valid, scores, rows = trained(folder, TASK="mrpc", BOTTLENECK="8", LR="1e-2", MAX_UPDATE="40")
+    predictions = [prediction for _, prediction, _ in rows[1:]]
+    assert predictions != predictions[::-1] and 0 < scores["f1"] < 100  # or what follows would say nothing
     assert (scores["task"], scores["metric"], scores["n"]) == ("mrpc", "accuracy", 19)
     assert scores["value"] == scores["accuracy"]
-    for name, printed in (("accuracy", "acc"), ("f1", "f1")):
-        assert float(re.search(rf"\| {printed} (\S+)", valid)[1]) == pytest.approx(scores[name], abs=0.01)
+    found, labels = ([int(row[column]) for row in rows[1:]] for column in (1, 2))
+    for name, value in (
+        ("acc", scores["accuracy"]),
+        ("f1", scores["f1"]),
+        ("mcc", 100 * matthews_corrcoef(labels, found)),
+    ):
+        assert float(re.search(rf"\| {name} (\S+)", valid)[1]) == pytest.approx(value, abs=0.01)
     assert rows[0] == ["index", "prediction", "label"]
     assert [(index, label) for index, _, label in rows[1:]] == [(str(i), str(i % 2)) for i in range(19)]
     assert scores["accuracy"] == round(100 * sum(p == t for _, p, t in rows[1:]) / 19, 4)

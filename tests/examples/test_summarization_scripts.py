@@ -286,6 +286,27 @@ def test_families_pass_arguments_on_and_count_them_among_the_settings(run, tmp_p
         assert "was begun with FLAGS=--fp16 --adam-betas" in run("families.sh", *flags, **settings).stderr
 
 
+def test_a_fusion_is_of_the_adapters_that_were_just_trained(run, tmp_path):
+    shutil.copytree(tmp_path / "data" / "news", tmp_path / "data" / "blogs")
+    (tmp_path / "venv" / "bin" / "fairseq-train").write_text(
+        '#!/bin/sh\nprintf "%s " "$@" >> "$CALL"; echo >> "$CALL"\n'
+        'while [ "$1" != --save-dir ]; do shift; done; touch "$2/checkpoint_best.pt"; echo "{}" > "$2/scores.json"\n'
+    )
+    out, data = tmp_path / "out", [str(tmp_path / "data" / name) for name in ("news", "blogs")]
+    settings = {"DATASETS": " ".join(data), "OUT": str(out)}
+    run("../fusion/run.sh", "--clip-norm", "1", **settings)
+    calls = [line.split() for line in (tmp_path / "call").read_text().splitlines()]
+    folders = [call[call.index("--save-dir") + 1] for call in calls]
+    assert [call[call.index("--adapter") + 1] for call in calls] == ["pfeiffer", "pfeiffer", "adapter_fusion"]
+    assert [call[0] for call in calls] == [*data, data[0]] and folders[-1] == f"{out}/fusion"
+    fused = calls[-1][calls[-1].index("--fusion-adapters") + 1]
+    assert fused == ",".join(f"{folder}/checkpoint_best.pt" for folder in folders[:2])
+    assert all(call[call.index("--clip-norm", call.index("--clip-norm") + 1) + 1] == "1" for call in calls)
+    # Fewer adapters are another fusion.
+    settings["DATASETS"] = data[0]
+    assert "was begun with FLAGS=" in run("../fusion/run.sh", "--clip-norm", "1", **settings).stderr
+
+
 @pytest.mark.parametrize("name", ["prepare", "glue/prepare", "glue/evaluate", "glue/predict", "squad/evaluate"])
 def test_scripts_without_arguments_refuse_them(run, name):
     done = run(f"../{name}.sh" if "/" in name else f"{name}.sh", "--fp16")

@@ -52,6 +52,15 @@ def test_log_and_report_agree_on_what_is_trained(project, tmp_path, pruner):
     assert saved == report["trained"]["matrices"]
 
 
+def test_the_scope_is_the_one_asked_for_and_the_seed_that_of_training(project, tmp_path):
+    options = ("--pruner", "random", "--sparsity", "0.4", "--prune-scope", "matrix", "--seed", "7")
+    succeed(project.train(tmp_path, *options))
+    report = json.loads((tmp_path / "sparsity.json").read_text())
+    assert (report["scope"], report["seed"]) == ("matrix", 7)
+    densities = {row["density"] for row in report["matrices"]}
+    assert max(densities) - min(densities) < 0.01  # by rank over all matrices, it is more than 0.1
+
+
 def test_only_adapters_change_and_their_masks_do_not(project, sparse_run):
     before, after = model_of(project.backbone), model_of(sparse_run / "checkpoint_last.pt")
     assert_same(before, {key: value for key, value in after.items() if ".sparse_adapter." not in key})

@@ -15,7 +15,8 @@ from sparse_adapter.modules import is_adapter_key
 from sparse_adapter.tasks.sentence_prediction import SparseAdapterSentencePredictionConfig
 
 from ..commands import REPOSITORY, run
-from .conftest import error_line, succeed, write_pairs
+from .conftest import BIN, error_line, succeed, write_pairs
+from .test_two_processes import distributed
 
 SIZES = {"encoder_layers": 2, "encoder_embed_dim": 32, "encoder_ffn_embed_dim": 64, "encoder_attention_heads": 4}
 
@@ -43,9 +44,12 @@ def folder(tmp_path_factory):
 
 
 def train(folder, save_dir, *extra: str, arch="sparse_adapter_roberta_base", **kwargs):
+    return run("fairseq-train", *train_arguments(folder, save_dir, *extra, arch=arch), **kwargs)
+
+
+def train_arguments(folder, save_dir, *extra: str, arch="sparse_adapter_roberta_base") -> list[str]:
     sizes = [word for name, size in SIZES.items() for word in (f"--{name.replace('_', '-')}", str(size))]
-    return run(
-        "fairseq-train",
+    return [
         *(str(folder / "data"), "--user-dir", str(REPOSITORY / "user_dir"), "--arch", arch, *sizes),
         *("--task", "sparse_adapter_sentence_prediction", "--criterion", "sentence_prediction"),
         *("--num-classes", "2", "--init-token", "0", "--separator-token", "2", "--max-positions", "512"),
@@ -53,8 +57,7 @@ def train(folder, save_dir, *extra: str, arch="sparse_adapter_roberta_base", **k
         *("--pruner", "snip", "--sparsity", "0.4", "--optimizer", "adam", "--lr", "0.003", "--batch-size", "16"),
         *("--max-update", "6", "--cpu", "--num-workers", "0", "--log-format", "simple", "--log-interval", "1"),
         *("--required-batch-size-multiple", "1", "--save-dir", str(save_dir), *extra),
-        **kwargs,
-    )
+    ]
 
 
 @pytest.mark.parametrize("arch", ["sparse_adapter_roberta_base", "sparse_adapter_bert_base"])
@@ -101,6 +104,36 @@ def task_of(folder, **settings):
     cfg = OmegaConf.structured(SparseAdapterSentencePredictionConfig(_name=name, data=str(folder / "data")))
     common = {"num_classes": 2, "seed": 1, "init_token": 0, "separator_token": 2, "regression_target": False}
     return setup_task(OmegaConf.merge(cfg, common | {"classification_head_name": "head"} | settings))
+
+
+def test_what_makes_training_faster_is_set(folder):
+    backends = torch.backends.cuda
+    kernels = ("flash", "mem_efficient", "cudnn")
+    before = torch.get_float32_matmul_precision(), [getattr(backends, f"{name}_sdp_enabled")() for name in kernels]
+    try:
+        task_of(folder, matmul_precision="medium", attention_kernel="math")
+        assert torch.get_float32_matmul_precision() == "medium" and backends.math_sdp_enabled()
+        assert not any(getattr(backends, f"{name}_sdp_enabled")() for name in kernels)
+    finally:
+        torch.set_float32_matmul_precision(before[0])
+        for name, enabled in zip(kernels, before[1], strict=True):
+            getattr(backends, f"enable_{name}_sdp")(enabled)
+
+
+def test_two_processes_report_what_one_does(folder, tmp_path):
+    """Of 31 examples, which are no two equal shares, and in training that changes nothing."""
+    options = ("--lr", "0", "--max-update", "1", "--no-save", "--batch-size", "4", "--ddp-backend", "legacy_ddp")
+    arguments = train_arguments(folder, tmp_path, *options)
+    outputs = [
+        succeed(distributed(str(BIN / "fairseq-train"), *arguments)),
+        succeed(run("fairseq-train", *arguments)),
+    ]
+    two, one = (
+        [float(re.findall(rf"valid on 'valid' subset.*\| {name} (\S+)", out)[-1]) for name in ("acc", "f1", "mcc")]
+        for out in outputs
+    )
+    assert two == pytest.approx(one, abs=0.01)
+    assert one[0] * 0.31 == pytest.approx(round(one[0] * 0.31), abs=1e-3)  # a number of examples
 
 
 def test_whatever_trains_is_in_the_loss(folder):

@@ -14,6 +14,12 @@ from torch.nn import functional
 SHAPE = (5, 13)  # 65 elements: not a multiple of 8, and more than one word of the mask
 
 
+def test_the_format_of_masks_is_that_of_the_files_that_there_are():
+    mask = torch.zeros(60, dtype=torch.bool)
+    mask[[0, 57, 59]] = True
+    assert pack_mask(mask).tolist() == [2**57 + 1, 2**56]
+
+
 @pytest.fixture
 def mask() -> torch.Tensor:
     return torch.rand(SHAPE) < 0.6

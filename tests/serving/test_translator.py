@@ -87,6 +87,24 @@ def test_threads_do_not_meddle_with_each_other(translator, texts, name):
     assert all(translations == expected for translations in found)
 
 
+def test_a_model_computes_for_one_thread_at_a_time(translator, texts, monkeypatch):
+    domain, held = translator._domains["houlsby"], []
+    step = domain.task.inference_step
+    monkeypatch.setattr(domain.task, "inference_step", lambda *a: held.append(domain.lock.locked()) or step(*a))
+    translator.translate(texts, "houlsby")
+    assert held and all(held)
+
+
+def test_length_and_its_penalty_reach_the_generator(folder, texts):
+    def longest(**limits) -> int:
+        files = {"houlsby": folder / "houlsby.safetensors"}
+        translator = Translator.load(folder / "b.pt", files, data=folder, beam=3, **limits)
+        return max(len(text.split()) for text in translator.translate(texts, "houlsby"))
+
+    assert longest(max_len_b=2) <= 2 < longest(max_len_a=1.0, max_len_b=2)
+    assert load(folder, "houlsby", lenpen=3.0)._domains["houlsby"].generator.len_penalty == 3.0
+
+
 @pytest.mark.parametrize("limits", [{"batch_size": 1}, {"batch_size": 5}, {"max_tokens": 25}], ids=str)
 def test_batches_change_nothing(folder, translator, texts, limits):
     assert load(folder, "houlsby", **limits).translate(texts, "houlsby") == translator.translate(texts, "houlsby")

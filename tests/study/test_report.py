@@ -194,6 +194,6 @@ def test_files_of_others_are_not_overwritten(tmp_path, monkeypatch):
     (tmp_path / "README.md").write_text("mine")
     monkeypatch.chdir(tmp_path)
     before = sorted(tmp_path.iterdir())
-    with pytest.raises(UsageError, match="README.md was not written by an earlier report .* choose another folder"):
+    with pytest.raises(UsageError, match="README.md was not written by an earlier report: choose another folder"):
         write_report([study], Path("."))
     assert sorted(tmp_path.iterdir()) == before and (tmp_path / "README.md").read_text() == "mine"

@@ -66,6 +66,40 @@ def test_masks_are_broadcast_by_the_backend_s_device(monkeypatch):
     assert all(torch.equal(received[name], mask) for name, mask in masks.items())
 
 
+def test_pruning_scores_on_the_first_batches_of_a_shuffled_epoch():
+    asked = {}
+    batches = [{"net_input": {"tokens": torch.full((1,), float(i))}} for i in range(5)]
+
+    class Task:
+        cfg = PruneAtInitConfig(prune_batches=3, prune_max_tokens=40)
+
+        def load_dataset(self, split, **options):
+            asked["split"] = split
+
+        def dataset(self, split):
+            return split
+
+        def max_positions(self):
+            return 9
+
+        def get_batch_iterator(self, **options):
+            asked.update(options)
+            return SimpleNamespace(next_epoch_itr=lambda shuffle: asked.update(shuffle=shuffle) or iter(batches))
+
+    model = nn.Linear(1, 1)
+    model.max_positions = lambda: 7
+    dataset = SimpleNamespace(
+        train_subset="train", max_tokens=400, batch_size=8, required_batch_size_multiple=1, valid_subset="valid"
+    )
+    cfg = SimpleNamespace(common=SimpleNamespace(cpu=True), dataset=dataset)
+    objective = scoring.pruning_objective(
+        Task(), model, lambda model, batch: (model(batch["net_input"]["tokens"]),), cfg, seed=5
+    )
+    expected = {"split": "train", "seed": 5, "shuffle": True, "max_tokens": 40, "max_sentences": 8, "epoch": 1}
+    assert {name: asked[name] for name in expected} == expected
+    assert [float(loss()) for loss in objective.losses] == [float(model(torch.full((1,), float(i)))) for i in range(3)]
+
+
 def test_masks_do_not_depend_on_the_precision_of_training():
     former = torch.get_float32_matmul_precision()
     try:
