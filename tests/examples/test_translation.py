@@ -87,6 +87,7 @@ def test_languages_share_dictionary_and_model(data):
     assert (data / "sentencepiece.bpe.model").is_file()
 
 
+@pytest.mark.slow
 def test_separate_vocabularies(prepare, raw, tmp_path):
     prepare(raw, tmp_path / "data", "--vocabulary", 40, "--separate")
     models = {path.name for path in (tmp_path / "data").glob("*.model")}
