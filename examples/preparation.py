@@ -6,6 +6,7 @@ Only the standard library is imported at first, so that a mistake in the setting
 import argparse
 import filecmp
 import gzip
+import json
 import logging
 import signal
 import sys
@@ -52,6 +53,11 @@ def at_least(minimum: int) -> Callable[[str], int]:
         return int(text)
 
     return parse
+
+
+def recorded(data: Path) -> dict:
+    """What ``prepare.json`` says of ``data``: the settings that they were prepared with, and counts."""
+    return json.loads((data / "prepare.json").read_text(encoding="utf-8"))
 
 
 def settings(args: argparse.Namespace) -> dict:

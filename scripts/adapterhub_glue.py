@@ -10,7 +10,6 @@ model after the last epoch predicts the dev set; ``scores.json`` in --save-dir i
 """
 
 import argparse
-import json
 import logging
 import os
 import sys
@@ -33,6 +32,7 @@ import torch  # noqa: E402
 from evaluate import decide, scores_of  # noqa: E402
 from glue_tasks import recorded_task  # noqa: E402
 from omegaconf import OmegaConf  # noqa: E402
+from preparation import recorded  # noqa: E402
 from sparse_adapter.files import write_json  # noqa: E402
 from sparse_adapter.tasks.sentence_prediction import (  # noqa: E402
     SparseAdapterSentencePredictionConfig,
@@ -179,7 +179,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
     torch.set_float32_matmul_precision(args.matmul_precision)
-    settings = json.loads((args.data / "prepare.json").read_text(encoding="utf-8"))["settings"]
+    settings = recorded(args.data)["settings"]
     glue, task = recorded_task(settings), prepared_task(args.data, settings)
 
     torch.manual_seed(args.seed)

@@ -6,7 +6,6 @@ Writes ``predictions.tsv`` (index, prediction and label, in the order of the dev
 """
 
 import argparse
-import json
 import logging
 import sys
 from pathlib import Path
@@ -18,6 +17,7 @@ import sparse_adapter  # noqa: E402, F401  (registers tasks and models; safe loa
 import torch  # noqa: E402
 from fairseq import checkpoint_utils, tasks, utils  # noqa: E402
 from glue_tasks import Task, recorded_task  # noqa: E402
+from preparation import recorded  # noqa: E402
 from scipy.stats import pearsonr, spearmanr  # noqa: E402
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef  # noqa: E402
 from sparse_adapter.errors import UsageError, one_line_errors  # noqa: E402
@@ -150,7 +150,7 @@ def write_table(path: Path, columns: dict[str, list[str]]) -> None:
 
 def evaluate(args: argparse.Namespace) -> dict:
     """Predict and score every dev set; returns what ``scores.json`` holds."""
-    record = json.loads((args.data / "prepare.json").read_text(encoding="utf-8"))
+    record = recorded(args.data)
     settings = record["settings"]
     name, task_of_glue = settings["task"], recorded_task(settings)
     model, task = load(args.checkpoint, args.data, settings, args.backbone, args.cpu)

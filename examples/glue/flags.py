@@ -7,15 +7,17 @@ without a GPU there is what a CPU needs, and of several devices, each takes its 
 
 import argparse
 import filecmp
-import json
 import logging
 import os
+import sys
 from pathlib import Path
 
 logging.disable(logging.INFO)
+sys.path.append(str(Path(__file__).parents[1]))  # examples, for preparation
 
 import sparse_adapter  # noqa: E402, F401  (safe loading)
 import torch  # noqa: E402
+from preparation import recorded  # noqa: E402
 from sparse_adapter.checkpoint.start import read_state  # noqa: E402
 from sparse_adapter.errors import UsageError, one_line_errors  # noqa: E402
 from sparse_adapter.tasks.sentence_prediction import SparseAdapterSentencePredictionConfig  # noqa: E402
@@ -53,7 +55,7 @@ def backbone_flags(path: Path) -> dict[str, object]:
 
 def data_flags(data: Path) -> dict[str, object]:
     """Classes, special tokens and dev sets."""
-    record = json.loads((data / "prepare.json").read_text(encoding="utf-8"))
+    record = recorded(data)
     settings = record["settings"]
     flags = {"--num-classes": settings["num_classes"], "--init-token": settings["init_token"]}
     if settings["separator"] is not None:
@@ -78,7 +80,7 @@ def check_data(data: Path, dictionary: Path, backbone: Path, positions: int, wha
     own = backbone.with_name("dict.txt")
     if own.is_file() and not filecmp.cmp(own, dictionary, shallow=False):
         raise UsageError(f"DATA {data} was prepared with another dictionary than {own}: prepare it again")
-    length = json.loads((data / "prepare.json").read_text(encoding="utf-8"))["settings"]["max_length"]
+    length = recorded(data)["settings"]["max_length"]
     if length > positions:
         raise UsageError(
             f"DATA {data} has {what} of up to {length} tokens and {backbone} has {positions} positions: prepare it "

@@ -5,7 +5,6 @@ Writes a TSV file with an index and a prediction for each, in their order. ``pre
 """
 
 import argparse
-import json
 import shutil
 import sys
 import tempfile
@@ -22,6 +21,7 @@ from preparation import (  # noqa: E402
     exit_when_terminated,
     load_dictionary,
     one_line_errors,
+    recorded,
 )
 from prepare import load_encoder, room, write_texts  # noqa: E402
 from sparse_adapter import errors  # noqa: E402
@@ -35,7 +35,7 @@ def predictions(args: argparse.Namespace) -> list[str]:
     Raises:
         DataError: the input cannot be used, or the tokenizer is not that of the data. UsageError: see ``load``.
     """
-    settings = json.loads((args.data / "prepare.json").read_text(encoding="utf-8"))["settings"]
+    settings = recorded(args.data)["settings"]
     task = recorded_task(settings)
     check_input_and_output(args.input, args.output)
     examples = read_unlabelled(task, args.input)

@@ -6,7 +6,6 @@ Writes the best answer to each id and, beside it, the best answers with their sc
 """
 
 import argparse
-import json
 import shutil
 import sys
 import tempfile
@@ -22,6 +21,7 @@ from preparation import (  # noqa: E402
     exit_when_terminated,
     load_dictionary,
     one_line_errors,
+    recorded,
 )
 from prepare import Split  # noqa: E402
 from sparse_adapter import errors  # noqa: E402
@@ -34,7 +34,7 @@ def predictions(args: argparse.Namespace) -> dict:
     Raises:
         DataError: the input cannot be used, or the tokenizer is not that of the data. UsageError: see ``load``.
     """
-    settings = json.loads((args.prepared / "prepare.json").read_text(encoding="utf-8"))["settings"]
+    settings = recorded(args.prepared)["settings"]
     check_input_and_output(args.input, args.output)
     examples = read_squad(args.input, answered=False)
     dictionary = args.prepared / "dict.txt"

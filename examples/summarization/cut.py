@@ -2,7 +2,6 @@
 """Cut each line of standard input at the tokens that DATA was cut at: fairseq-interactive refuses longer ones."""
 
 import argparse
-import json
 import logging
 import sys
 from pathlib import Path
@@ -10,7 +9,7 @@ from pathlib import Path
 sys.path.append(str(Path(__file__).parents[1]))  # examples, for preparation
 logging.disable(logging.INFO)  # fairseq's messages about absent extras
 
-from preparation import BPE_FILES  # noqa: E402
+from preparation import BPE_FILES, recorded  # noqa: E402
 from sparse_adapter.serving.text import Codec  # noqa: E402
 
 
@@ -27,7 +26,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--data", type=Path, required=True, help="folder written by prepare.sh")
     args = parser.parse_args()
-    settings = json.loads((args.data / "prepare.json").read_text(encoding="utf-8"))["settings"]
+    settings = recorded(args.data)["settings"]
     files = {option: str(args.data / name) for option, name in BPE_FILES[settings["bpe"]].items()}
     codec = Codec.build(bpe=settings["bpe"], **files)
     for line in sys.stdin:

@@ -3,7 +3,6 @@
 A SentencePiece model can be one for all languages or one for each. The other kinds are fairseq's, by its own names.
 """
 
-import json
 import shutil
 import sys
 from collections.abc import Callable, Iterable
@@ -13,7 +12,7 @@ from sentencepiece import SentencePieceProcessor, SentencePieceTrainer
 
 sys.path.append(str(Path(__file__).parents[1]))  # examples, for preparation
 
-from preparation import BPE_FILES, DataError  # noqa: E402
+from preparation import BPE_FILES, DataError, recorded  # noqa: E402
 
 SENTENCEPIECE = "sentencepiece"
 JOINT = ("sentencepiece.bpe.model", "sentence.bpe.model")  # ours, and that of fairseq's mBART
@@ -87,7 +86,7 @@ def _load_encoder(folder: Path, language: str, kind: str, tokenizer: str | None)
 
 def text_flags(data: Path) -> list[str]:
     """The flags by which fairseq-generate turns symbols into text, of data written by prepare.sh."""
-    settings = json.loads((data / "prepare.json").read_text(encoding="utf-8"))["settings"]
+    settings = recorded(data)["settings"]
     kind, tokenizer = settings.get("bpe", SENTENCEPIECE), settings.get("tokenizer")
     if kind == SENTENCEPIECE:  # fairseq's --bpe knows one model for both languages
         return ["--post-process", SENTENCEPIECE]

@@ -6,18 +6,17 @@
 One word a line.
 """
 
-import json
 import sys
 from pathlib import Path
 
 sys.path.append(str(Path(__file__).parents[1]))  # examples, for preparation
 
-from preparation import DataError, Parser, one_line_errors  # noqa: E402
+from preparation import DataError, Parser, one_line_errors, recorded  # noqa: E402
 
 
 def task_flags(data: Path, source: str, target: str) -> list[str]:
     """Task and languages. Data with ``langs`` are for mBART, whose task adds a symbol for each to the dictionary."""
-    langs = json.loads((data / "prepare.json").read_text(encoding="utf-8"))["settings"]["langs"]
+    langs = recorded(data)["settings"]["langs"]
     languages = ["--source-lang", source, "--target-lang", target]
     if not langs:
         return ["--task", "sparse_adapter_translation", *languages]
