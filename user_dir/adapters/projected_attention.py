@@ -60,7 +60,7 @@ class ProjectedAttention(MultiheadAttention):
             padding = _minus_infinity(padding.bool(), q.dtype)[:, None, None]
             mask = padding if mask is None else padding + mask
         if self.prefix is not None:
-            k, v = (torch.cat(pair, dim=2) for pair in zip(self._prefix_heads(k), (k, v), strict=True))
+            k, v = self._with_prefix(k, v)
             mask = None if mask is None else functional.pad(mask, (self.prefix.length, 0))
         dropout = self.dropout_module
         rate = dropout.p if dropout.training or dropout.apply_during_inference else 0.0
@@ -85,13 +85,17 @@ class ProjectedAttention(MultiheadAttention):
             if self.beam_size > 1 and key.size(1) == query.size(1):  # the same source in every beam: one is enough
                 key = key[:, :: self.beam_size]
                 padding = None if padding is None else padding[:: self.beam_size]
-            k, v = self._heads(self.k_proj(key)), self._heads(self.v_proj(key))
-            k, v = (torch.cat(pair, dim=2) for pair in zip(self._prefix_heads(k), (k, v), strict=True))
+            k, v = self._with_prefix(self._heads(self.k_proj(key)), self._heads(self.v_proj(key)))
             padding = None if padding is None else functional.pad(padding, (self.prefix.length, 0))
             options |= {"key_padding_mask": padding, "static_kv": True}
         buffer = {"prev_key": k.contiguous(), "prev_value": v.contiguous()}
         self._set_input_buffer(state, buffer)
         return options
+
+    def _with_prefix(self, k: Tensor, v: Tensor) -> tuple[Tensor, Tensor]:
+        """Keys and values, both ``(batch, heads, src_len, head_dim)``, after those of the prefix."""
+        prefix_k, prefix_v = self._prefix_heads(k)
+        return torch.cat([prefix_k, k], dim=2), torch.cat([prefix_v, v], dim=2)
 
     def _prefix_heads(self, like: Tensor) -> list[Tensor]:
         """The prefix for the batch and in the type of ``like``, ``(batch, heads, src_len, head_dim)``."""

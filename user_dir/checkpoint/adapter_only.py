@@ -7,7 +7,7 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from ..errors import UsageError
-from ..modules import is_adapter_key, is_backbone_key
+from ..modules import holds_backbone, is_adapter_key, is_backbone_key
 from .fingerprint import fingerprint
 from .start import check_fits, read_state
 from .upgrade import has_adapters
@@ -21,11 +21,6 @@ NAME_IT = (
 def trained_heads(model: nn.Module, state_dict: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """What was trained beside the adapters. A model that is built without its task has no place for it."""
     return {k: v for k, v in state_dict.items() if not is_adapter_key(k) and not is_backbone_key(model, k)}
-
-
-def holds_backbone(model: nn.Module, state_dict: Mapping[str, Tensor]) -> bool:
-    """Whether a checkpoint's tensors are those of a whole one."""
-    return any(is_backbone_key(model, key) for key in state_dict)
 
 
 def backbone_fingerprint(model: nn.Module, state_dict: Mapping[str, Tensor] | None = None) -> str:

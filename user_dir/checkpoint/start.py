@@ -8,7 +8,7 @@ from omegaconf import DictConfig
 from torch import nn
 
 from ..errors import UsageError
-from ..modules import is_backbone_key
+from ..modules import holds_backbone, is_backbone_key
 
 
 def checkpoint_to_load(cfg: DictConfig) -> str | None:
@@ -120,8 +120,7 @@ def check_fits(model: nn.Module, state_dict: dict, path: str) -> None:
         )
     layers, held_layers = _layers(own), _layers(state_dict)
     # Adapters by themselves may be in some layers only.
-    is_whole = any(is_backbone_key(model, key) for key in state_dict)
-    if held_layers - layers or (is_whole and layers - held_layers):
+    if held_layers - layers or (holds_backbone(model, state_dict) and layers - held_layers):
         raise UsageError(
             f"{path} does not fit --arch: the file has {len(held_layers)} transformer layers and the model "
             f"{len(layers)}; choose the architecture of the backbone's size"

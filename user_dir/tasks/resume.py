@@ -8,11 +8,11 @@ from omegaconf import DictConfig
 
 from ..adapters.adapter_fusion import same_sources
 from ..adapters.options import check_same_adapters, record
-from ..checkpoint.adapter_only import check_is_backbone, fingerprint_of, holds_backbone
+from ..checkpoint.adapter_only import check_is_backbone, fingerprint_of
 from ..checkpoint.start import changed_settings, check_direction, is_relaunch, read_state
 from ..checkpoint.upgrade import has_adapters
 from ..errors import UsageError
-from ..modules import prunable_weights
+from ..modules import holds_backbone, prunable_weights
 
 logger = logging.getLogger(__name__)
 
