@@ -94,6 +94,9 @@ def predict(model, task, subset: str, batch_size: int) -> tuple[np.ndarray, np.n
     """What the head says of each example, ``(n, classes)``, and the labels ``(n,)``, in the order of the file.
 
     The labels are None where the set has none.
+
+    Raises:
+        UsageError: the model gives NaN.
     """
     dataset = task.load_dataset(subset)
     batches = task.get_batch_iterator(
@@ -113,6 +116,8 @@ def predict(model, task, subset: str, batch_size: int) -> tuple[np.ndarray, np.n
         targets = sample["target"].view(-1).tolist() if "target" in sample else [None] * len(ids)
         for i, output, label in zip(ids, logits.float().tolist(), targets, strict=True):
             outputs[i], labels[i] = output, label
+    if np.isnan(outputs).any():
+        raise UsageError("the checkpoint gives NaN: its training has diverged; train it with a lower LR")
     return np.array(outputs), np.array(labels)
 
 

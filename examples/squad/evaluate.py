@@ -67,6 +67,8 @@ def answer(task, model, args: argparse.Namespace) -> dict[str, tuple[Question, l
         parts = zip(*(each.split(max(1, args.max_tokens // tokens.size(1))) for each in (tokens, lengths)), strict=True)
         head = task.cfg.classification_head_name
         logits = torch.cat([model(part, src_lengths=own, classification_head_name=head)[0] for part, own in parts])
+        if logits.isnan().any():
+            raise UsageError(f"{args.checkpoint} gives NaN: its training has diverged; train it with a lower LR")
         for question, answers in zip(batch["questions"], task.answers(batch, logits), strict=True):
             found[question.id] = question, answers
     return {question.id: found[question.id] for question in dataset.questions}

@@ -92,6 +92,9 @@ class Encoder:
             # as vowels of Thai, and what is not seen.
             while end < next_start and unicodedata.category(text[end]) in ("Mn", "Cf"):
                 end += 1
+            # No answer ends in what is not seen, which the official normalisation does not remove.
+            while end > chars[i][1] and unicodedata.category(text[end - 1]) == "Cf":
+                end -= 1
             chars[i] = start, end
         return Text([str(i) for i in encoding.ids] if self.by_index else encoding.tokens, chars)
 
@@ -109,7 +112,7 @@ def load_encoder(folder: Path) -> Encoder:
         if all(file.is_file() for file in files):
             tokenizer = Tokenizer(models.BPE.from_file(*map(str, files)))
             tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
-            tokenizer.post_processor = processors.ByteLevel(trim_offsets=True)
+            tokenizer.post_processor = processors.ByteLevel(add_prefix_space=False, trim_offsets=True)
             return Encoder(tokenizer, by_index=True, separators=2)
     except Exception as error:  # the library raises Exception itself
         raise DataError(f"{folder}: the tokenizer cannot be read ({error}); convert the model again") from error

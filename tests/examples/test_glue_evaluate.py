@@ -123,6 +123,11 @@ def test_from_text_to_scores(folder):
     checkpoint = {"CHECKPOINT": "run-mrpc/checkpoint_last.pt", "SAVE_DIR": "other"}
     mistaken = run(folder, "evaluate.sh", TASK="mrpc", DATA="data-other", **checkpoint)
     assert "does not fit DATA" in mistaken.stderr.splitlines()[-1] and not (folder / "other").exists()
+    state = torch.load(folder / "run-mrpc" / "checkpoint_last.pt", weights_only=True)
+    next(value for name, value in state["model"].items() if "out_proj.weight" in name)[0, 0] = float("nan")
+    torch.save(state, folder / "diverged.pt")
+    mistaken = run(folder, "evaluate.sh", TASK="mrpc", CHECKPOINT="diverged.pt", SAVE_DIR="other")
+    assert "gives NaN" in mistaken.stderr.splitlines()[-1] and not (folder / "other").exists()
     mistaken = run(folder, "evaluate.sh", TASK="mrpc", CHECKPOINT="bert/model.pt", SAVE_DIR="other")
     assert mistaken.returncode == 1 and not (folder / "other").exists()
     assert mistaken.stderr.splitlines()[-1].startswith("error: ")

@@ -250,6 +250,15 @@ def test_marks_that_leave_no_token_stay_with_the_one_before(windows, tmp_path, c
     assert context[text.chars[first][0] : text.chars[last][1]] == context[3:-4]
 
 
+@pytest.mark.parametrize("hidden", ["\u200e", "\u200b", "\u00ad", "\u0301\u200e"])
+def test_no_answer_ends_in_what_is_not_seen(windows, tmp_path, hidden):
+    make_backbone_dir(tmp_path)
+    text = windows.load_encoder(tmp_path).encode(f"go balo{hidden} now")
+    first, last = text.span(3, 7)
+    assert (first, last) == (text.span(3, 4)[0], text.span(6, 7)[1])
+    assert text.chars[last][1] == 7 + hidden.startswith("\u0301")
+
+
 def test_white_space_around_questions_and_answers_means_nothing(prepare, folder, tmp_path, capsys):
     prepare.main(arguments(folder, *SHORT))
     plain = {path.name: path.read_bytes() for path in (folder / "data").iterdir()}
@@ -280,13 +289,13 @@ def test_gpt2_bpe_gives_the_symbols_of_fairseq(windows, tmp_path):
     encoder = windows.load_encoder(tmp_path)
     reference = get_encoder(str(tmp_path / "encoder.json"), str(tmp_path / "vocab.bpe"))
     assert encoder.separators == 2
-    for context in (*CONTEXTS, "balo rin's 3,000 ba"):
+    for context in (*CONTEXTS, "balo rin's 3,000 ba", " balo rin", "\n balo rin"):
         text = encoder.encode(context)
         assert text.symbols == [str(i) for i in reference.encode(context)]
         for word in context.split():
             start = context.index(word)
             first, last = text.span(start, start + len(word))
-            assert context[text.chars[first][0] : text.chars[last][1]].strip() == word
+            assert context[text.chars[first][0] : text.chars[last][1]] == word
 
 
 @pytest.mark.skipif(not (TRAIN.exists() and DEV.exists()), reason="needs squad in SPARSE_ADAPTER_DATA")

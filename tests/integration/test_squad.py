@@ -105,9 +105,16 @@ def test_prepare_train_evaluate(folder):
     succeed(script(folder, "evaluate", CHECKPOINT=str(file), SAVE_DIR="again"))
     assert json.loads((folder / "again" / "predictions.json").read_text()) == predictions
 
-    state = torch.load(folder / "run" / "checkpoint_last.pt", weights_only=True)["model"]
+    whole = torch.load(folder / "run" / "checkpoint_last.pt", weights_only=True)
+    state = whole["model"]
     assert state["classification_heads.span.out_proj.weight"].shape == (2, 32)
     assert not any(key.startswith("encoder.") and not is_adapter_key(key) for key in state)  # what is trained alone
+
+    state["classification_heads.span.out_proj.weight"][0, 0] = float("nan")
+    torch.save(whole, folder / "diverged.pt")
+    done = script(folder, "evaluate", CHECKPOINT="diverged.pt", SAVE_DIR="nothing")
+    assert done.returncode == 1 and "diverged.pt gives NaN" in done.stderr.splitlines()[-1]
+    assert not (folder / "nothing").exists()
 
 
 def test_models_with_a_decoder_are_refused(folder, tmp_path):

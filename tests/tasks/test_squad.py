@@ -195,6 +195,16 @@ def test_scores_are_those_of_whole_questions_however_they_are_batched(task, mode
         assert exact == f1 == 100
 
 
+def test_a_process_without_a_batch(task, model, criterion):
+    """As fairseq-validate has some on several GPUs, whose last round is not full."""
+    sample = whole(task)
+    with torch.no_grad():
+        alone, shared = [task.valid_step(sample, model, criterion)[2]], []
+        for batch in (sample, {}):
+            shared.append(task.valid_step(batch, model, criterion)[2])
+    assert logged(task, criterion, shared) == logged(task, criterion, alone)
+
+
 def mark_answers(model) -> None:
     """Make the head point to the third and fourth word of a context, and to 0 in a second window.
 

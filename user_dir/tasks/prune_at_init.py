@@ -152,6 +152,12 @@ class PruneAtInitMixin:
         self._model = None if from_checkpoint else model
         return model
 
+    def valid_step(self, sample: dict, model: BaseFairseqModel, criterion):
+        # Of several processes of fairseq-validate, some have no batch in the last round (fairseq 0.12.3 crashes).
+        if not sample:
+            return 0.0, 0, {}
+        return super().valid_step(sample, model, criterion)
+
     def build_criterion(self, cfg: DictConfig, from_checkpoint: bool = False):
         if self._model is not None and not isinstance(cfg, DictConfig) and prunable_weights(self._model):
             with one_line_errors():
