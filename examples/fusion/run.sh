@@ -9,7 +9,7 @@
 #   TARGET     the data set to fuse for (default: the first)
 #   OUT        folder of the runs (default: checkpoints/fusion)
 #   PRUNER, SPARSITY   of the adapters and of the fusion's matrices (default: snip, 0.4)
-#   LR, FUSION_LR, MAX_EPOCH   learning rates of the two stages (default: 4e-3, 1e-3) and epochs (default: 3)
+#   LR, FUSION_LR, MAX_EPOCH   learning rates of the two stages (default: train.sh's, 1e-3) and epochs (default: 3)
 #
 # Other settings are those of examples/summarization/train.sh and evaluate.sh; arguments are passed on to fairseq-train.
 set -euo pipefail

@@ -10,7 +10,8 @@
 #   LARGE        factors k of Large-Sparse (default: 2 3 4)
 #   SEEDS        (default: 1)
 #
-# The settings of train.sh and evaluate.sh hold here too, and arguments are passed on to fairseq-train.
+# The other settings of train.sh and evaluate.sh hold here too, but for SUBSET and CHECKPOINT, and arguments are passed
+# on to fairseq-train.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/settings.sh"
 export DATA="${DATA:-data-bin/xsum}"

@@ -13,7 +13,7 @@
 # Documents are cut as in training. Arguments are passed on to fairseq-interactive.
 #
 #   SAVE_DIR=data-bin/quickstart/sparse DATA=data-bin/quickstart/data MIN_LEN=3 BEAM=4 \
-#       bash examples/summarization/interactive.sh < docs
+#       bash examples/summarization/interactive.sh < documents.txt > summaries.txt
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/settings.sh"
 run_settings

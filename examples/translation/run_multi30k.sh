@@ -15,7 +15,8 @@
 #   SEED           (default: 1)
 #   MAX_TOKENS, VOCAB, MAX_LENGTH, DIM, LAYERS   as in prepare.sh, pretrain.sh and train.sh (default: 2048, 4000, 100,
 #                  256, 3)
-#   QUICK          1: a small model on 3000 pairs, which shows that everything works and nothing else (default: 0)
+#   QUICK          1: on 3000 pairs, with VOCAB 2000, DIM 128, LAYERS 2 and by default 2 and 1 epochs, which shows that
+#                  everything works and nothing else (default: 0)
 #   VENV           Python environment (default: the active one, or .venv)
 #
 # Arguments are passed on to fairseq-train.

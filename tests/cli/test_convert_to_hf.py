@@ -163,7 +163,7 @@ def test_a_file_of_before_2020(hf, make_folder, namespace_checkpoint, tmp_path):
 @pytest.mark.parametrize(
     "changes, message",
     [
-        ({"arch": "transformer"}, "architecture transformer: --to hf writes RoBERTa and BART"),
+        ({"arch": "transformer"}, "architecture transformer: --to hf writes RoBERTa, BART and mBART"),
         ({"encoder_normalize_before": True}, "do not fit the checkpoint's own arguments"),
         ({"untie_weights_roberta": True}, "another matrix than the embeddings"),
         ({"no_scale_embedding": False}, "no_scale_embedding False"),

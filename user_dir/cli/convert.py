@@ -2,7 +2,7 @@
 
   sparse-adapter convert bert-base-uncased bert.base         # BERT, RoBERTa, XLM-R, BART or mBART
   fairseq-train DATA --user-dir user_dir --arch sparse_adapter_bert_base --finetune-from-model bert.base/model.pt ...
-  sparse-adapter convert checkpoints/lora/checkpoint_best.pt roberta-lora --to hf          # RoBERTa or BART
+  sparse-adapter convert checkpoints/lora/checkpoint_best.pt roberta-lora --to hf   # RoBERTa, BART or mBART
 
 To fairseq: OUT has model.pt, dict.txt and the files by which fairseq encodes text. To transformers: OUT has
 config.json, model.safetensors and, if they lie beside the checkpoint in fairseq's form, vocab.json and merges.txt.

@@ -1,8 +1,8 @@
 """Run a grid of trainings: does pruning at initialisation pay on your model and data?
 
   sparse-adapter study examples/study/table1.yaml data=/data/glue backbone=models/bert.base
-  sparse-adapter study examples/study/table1.yaml --jobs 8 --gpus 0,1,2,3 --share 2
-  sparse-adapter study examples/study/table1.yaml --profile examples/study/slurm
+  sparse-adapter study examples/study/table1.yaml data=/data/glue --jobs 8 --gpus 0,1,2,3 --share 2
+  sparse-adapter study examples/study/table1.yaml data=/data/glue --profile examples/study/slurm
 
 A study that was killed goes on where it stopped when it is started again; finished runs are never repeated.
 Configs that are given the same --out share their runs. sparse-adapter report makes tables and figures of it.
@@ -33,7 +33,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("config", type=Path, metavar="CONFIG.yaml", help="the grid, see examples/study/README.md")
     parser.add_argument("overrides", nargs="*", metavar="KEY=VALUE", help="in place of what the config says")
     parser.add_argument("--out", type=Path, metavar="STUDY", help="folder of the study (default: studies/CONFIG)")
-    parser.add_argument("--jobs", type=int, metavar="N", help="runs at once (default: one for each GPU, or one)")
+    parser.add_argument("--jobs", type=int, metavar="N", help="runs at once (default: --share for each GPU, or one)")
     parser.add_argument("--gpus", metavar="0,1", help="GPUs to use (default: all that are visible)")
     parser.add_argument("--share", type=int, default=1, metavar="N", help="runs that may share a GPU (default: 1)")
     parser.add_argument("--profile", type=Path, metavar="DIR", help="a profile of Snakemake, such as one for Slurm")

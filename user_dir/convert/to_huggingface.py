@@ -1,4 +1,4 @@
-"""A fairseq checkpoint of a RoBERTa or BART as a model folder of transformers. LoRA becomes part of the weights."""
+"""A fairseq checkpoint of a RoBERTa, BART or mBART as a model folder of transformers. LoRA becomes part of the weights."""
 
 import shutil
 from argparse import Namespace
@@ -82,7 +82,7 @@ def _kind(args: Namespace) -> Kind:
     if model == "roberta":
         return ROBERTA
     if model != "bart":
-        raise UsageError(f"the checkpoint is of the architecture {args.arch}: --to hf writes RoBERTa and BART")
+        raise UsageError(f"the checkpoint is of the architecture {args.arch}: --to hf writes RoBERTa, BART and mBART")
     before = {bool(getattr(args, f"{stack}_normalize_before", False)) for stack in ("encoder", "decoder")}
     if len(before) > 1:
         raise UsageError(
