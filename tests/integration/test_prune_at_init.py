@@ -204,6 +204,7 @@ def test_fairseq_options_go_together_with_pruning(project, tmp_path, options):
 
 REFUSED = {
     "sparsity of one": (("--pruner", "snip", "--sparsity", "1"), "--sparsity 1"),
+    "nothing would stay": ((*SPARSE, "--sparsity", "0.99999"), "--sparsity 0.99999 leaves none"),
     "negative sparsity": (("--pruner", "snip", "--sparsity", "-0.1"), "--sparsity -0.1"),
     "unknown pruner": (("--pruner", "snipp", "--sparsity", "0.4"), "snip"),
     "a pruner without a sparsity": (("--pruner", "snip"), "--pruner snip needs a --sparsity"),

@@ -252,14 +252,30 @@ def test_training_pruned_adapters_equals_masked_dense_training(model, dictionary
         torch.testing.assert_close(weight(), dense[name]() * masks[name], rtol=0, atol=1e-6)
 
 
-def test_activation_checkpointing_gives_all_adapters_the_same_gradients(build_bart, batch):
-    """The embeddings are frozen, so that nothing would tell a checkpointed encoder layer to keep gradients."""
+@pytest.mark.parametrize(
+    "layers, required",
+    [
+        ("all", [True, True, True, True]),
+        ("encoder", [True, True, False, True]),  # what the decoder is given first is its embeddings
+        ("encoder.1", [False, True, False, True]),
+        ("encoder.1,decoder.1", [False, True, False, True]),
+        ("decoder", [False, False, True, True]),
+        ("decoder.1", [False, False, False, True]),
+    ],
+)
+def test_activation_checkpointing_gives_all_adapters_the_same_gradients(build_bart, batch, layers, required):
+    """The embeddings are frozen, so that nothing would tell a checkpointed layer to keep gradients."""
     gradients = []
     for checkpointed in (False, True):
-        model = randomize(build_bart(checkpoint_activations=checkpointed, dropout=0.0)).train()
+        options = {"checkpoint_activations": checkpointed, "adapter_layers": layers, "dropout": 0.0}
+        model = randomize(build_bart(**options)).train()
+        seen = []
+        for layer in transformer_layers(model):
+            layer.register_forward_pre_hook(lambda layer, args, seen=seen: seen.append(args[0].requires_grad))
         translation_loss(model, batch).backward()
         gradients.append({name: p.grad for name, p in model.named_parameters() if p.requires_grad})
-    assert set(gradients[0]) == HOULSBY
+    assert seen == required  # no gradient goes further back than to the first layer with an adapter
+    assert layers != "all" or set(gradients[0]) == HOULSBY
     for name, gradient in gradients[0].items():
         assert gradient.abs().sum() > 0
         torch.testing.assert_close(gradients[1][name], gradient)

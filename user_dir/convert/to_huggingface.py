@@ -1,4 +1,4 @@
-"""A fairseq checkpoint of a RoBERTa, BART or mBART as a model folder of transformers. LoRA becomes part of the weights."""
+"""A fairseq checkpoint of a RoBERTa, BART or mBART as a model folder of transformers, with LoRA in the weights."""
 
 import shutil
 from argparse import Namespace

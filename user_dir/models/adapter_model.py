@@ -10,7 +10,7 @@ from torch import nn
 
 from ..adapters import AdapterOptions, TrainedAdapters, add_adapter_args, attach_adapters
 from ..adapters.options import read_options
-from ..adapters.sites import LAYERS
+from ..adapters.sites import LAYERS, first_adapted_layers
 from ..checkpoint.adapter_only import check_fingerprint, fill_in_backbone, keep_trained_only
 from ..checkpoint.upgrade import drop_fused_copies, fill_in_adapters, fill_in_versions
 from ..errors import UsageError, one_line_errors
@@ -77,9 +77,8 @@ class AdapterModelMixin:
                 module.register_forward_pre_hook(_contiguous)
         if checkpoint_activations:
             # A checkpointed layer gets no gradient unless one of its inputs requires one.
-            for module in self.modules():
-                if isinstance(module, nn.Embedding):
-                    module.register_forward_hook(_require_grad)
+            for layer in first_adapted_layers(self):
+                layer.register_forward_pre_hook(_require_grad)
 
     def complete_state_dict(self, state_dict: dict) -> None:
         """Give a backbone's dict, in place, what this model has and files of the kind may lack."""
@@ -105,8 +104,9 @@ class AdapterModelMixin:
         self.requires_grad_(True)
 
 
-def _require_grad(module: nn.Module, args: tuple, output: torch.Tensor) -> torch.Tensor:
-    return output.requires_grad_(True) if torch.is_grad_enabled() and not output.requires_grad else output
+def _require_grad(module: nn.Module, args: tuple) -> None:
+    if torch.is_grad_enabled():
+        args[0].requires_grad_(True)
 
 
 def _contiguous(module: nn.Module, args: tuple) -> tuple:

@@ -1,6 +1,7 @@
 """GraSP: ``z = w ⊙ Hg`` keeps the weights whose removal would reduce the gradient flow (Wang et al. 2020, eq. 8).
 
-The paper removes the highest ``-w ⊙ Hg``, which is the same. Costs three backward passes a batch.
+The paper removes the highest ``-w ⊙ Hg``, which is the same. Its authors' program divides the logits by 200 before, the
+paper's equation and SparseAdapter's program do not, nor does this one. Costs three backward passes a batch.
 """
 
 from .registry import Pruner, register_pruner

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from ..modules import SparseWeight, prunable_weights
 from .objective import Objective
 from .registry import SCOPES, build_pruner
-from .selection import check_scores, kept_count, select
+from .selection import NothingLeft, check_scores, kept_count, select
 
 # Of the temporary draw: the adapters' own initialisation in the authors' code.
 DRAW_STD = 0.02
@@ -39,6 +39,7 @@ def prune(
 
     Raises:
         ValueError: an option is out of range, or there is nothing to prune.
+        NothingLeft: the sparsity leaves no weight.
         DegenerateScores: the scores do not say which weights to keep.
     """
     if not 0 <= sparsity < 1:
@@ -53,12 +54,15 @@ def prune(
         raise ValueError(f"pruner {pruner!r} scores with the training loss and needs an objective")
 
     shapes = {name: module.shape for name, module in modules.items()}
-    kept = kept_count(sum(shape.numel() for shape in shapes.values()), sparsity)
+    total = sum(shape.numel() for shape in shapes.values())
+    kept = kept_count(total, sparsity)
+    if kept == 0:
+        raise NothingLeft(f"--sparsity {sparsity} leaves none of the adapters' {total} weights")
     generator = torch.Generator().manual_seed(seed)
     with zeros_drawn(modules.values(), seed):
         scores = method.score({name: m.values for name, m in modules.items()}, objective, generator)
     check_scores(scores, pruner)
-    return select(scores, kept, method.quotas(shapes, kept, scope))
+    return select(scores, kept, method.quotas(shapes, kept, scope), generator)
 
 
 def apply_masks_(model: nn.Module, masks: Mapping[str, Tensor]) -> None:

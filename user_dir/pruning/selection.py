@@ -1,17 +1,24 @@
-"""Which weights stay: exactly as many as asked for, by rank and never by threshold.
+"""Which weights stay: exactly as many as asked for.
 
-Comparing scores with a threshold removes or keeps all ties at once; ranks cannot.
+Comparing scores with a threshold removes or keeps all ties at once; here, chance decides between them.
 """
 
+import logging
 from collections.abc import Mapping
 from fractions import Fraction
 
 import torch
 from torch import Tensor
 
+logger = logging.getLogger(__name__)
+
 
 class DegenerateScores(ValueError):
     """The scores do not say which weights to keep."""
+
+
+class NothingLeft(ValueError):
+    """A sparsity so near to 1 that no weight stays."""
 
 
 def kept_count(total: int, sparsity: float) -> int:
@@ -19,10 +26,15 @@ def kept_count(total: int, sparsity: float) -> int:
     return round((1 - sparsity) * total)
 
 
-def keep_highest(scores: Tensor, count: int) -> Tensor:
-    """Boolean mask of the ``count`` highest scores of a 1-D tensor; among equals the first stay."""
-    mask = torch.zeros(scores.shape, dtype=torch.bool)
-    mask[torch.sort(scores, descending=True, stable=True).indices[:count]] = True
+def keep_highest(scores: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """Boolean mask of the ``count`` highest scores of a 1-D tensor; of equals at the threshold, random ones stay."""
+    if count == 0:
+        return torch.zeros(scores.shape, dtype=torch.bool)
+    threshold = torch.kthvalue(scores, len(scores) - count + 1).values
+    mask = scores > threshold
+    equals = (scores == threshold).nonzero().flatten()
+    stay = torch.randperm(len(equals), generator=generator)[: count - int(mask.sum())]
+    mask[equals[stay]] = True
     return mask
 
 
@@ -42,10 +54,12 @@ def round_quotas(shares: Mapping[str, Fraction | float], kept: int) -> dict[str,
 
 
 def check_scores(scores: Mapping[str, Tensor], pruner: str) -> None:
-    """Refuse scores that carry no information.
+    """Refuse scores that carry no information, and tell of matrices whose scores carry none.
+
+    Such a matrix is between units that are off for every example, as ReLU's may be where they are few.
 
     Raises:
-        DegenerateScores: scores are not finite, or all scores of a matrix are equal.
+        DegenerateScores: scores are not finite, or every matrix has equal scores throughout.
     """
     for name, score in scores.items():
         if not bool(torch.isfinite(score).all()):
@@ -53,23 +67,28 @@ def check_scores(scores: Mapping[str, Tensor], pruner: str) -> None:
                 f"{pruner}: the scores of {name} are not finite; the loss over the pruning batches overflows "
                 "or is NaN: check the data and the backbone, or use --pruner random"
             )
-    constant = [name for name, s in scores.items() if s.numel() > 1 and bool(s.min() == s.max())]
-    if constant:
-        value = scores[constant[0]].flatten()[0].item()
-        raise DegenerateScores(
-            f"{pruner}: all scores are {value:g} in {len(constant)} of {len(scores)} matrices (first: "
-            f"{constant[0]}), so nothing says which weights to keep: the loss does not depend on them, or their "
-            "initialisation is constant; use --pruner random"
-        )
+    several = {name: score for name, score in scores.items() if score.numel() > 1}
+    constant = {name: float(score.flatten()[0]) for name, score in several.items() if bool(score.min() == score.max())}
+    if not constant:
+        return
+    first, value = next(iter(constant.items()))
+    found = f"{pruner}: all scores are {value:g} in {len(constant)} of {len(scores)} matrices (first: {first})"
+    reason = "the loss does not depend on them, or their initialisation is constant"
+    if len(constant) == len(several):
+        raise DegenerateScores(f"{found}, so nothing says which weights to keep: {reason}; use --pruner random")
+    logger.warning("%s: %s", found, reason)
 
 
-def select(scores: Mapping[str, Tensor], kept: int, quotas: Mapping[str, int] | None) -> dict[str, Tensor]:
+def select(
+    scores: Mapping[str, Tensor], kept: int, quotas: Mapping[str, int] | None, generator: torch.Generator
+) -> dict[str, Tensor]:
     """Masks that keep the ``kept`` highest scores over all matrices, or ``quotas[name]`` in each.
 
     Args:
         scores: scores by name, of any shapes.
         kept: the number of weights to keep in total.
         quotas: the number of weights to keep in each matrix; None ranks all matrices together.
+        generator: decides between equal scores.
 
     Returns:
         Boolean masks on the CPU, of the shapes of ``scores``.
@@ -77,7 +96,7 @@ def select(scores: Mapping[str, Tensor], kept: int, quotas: Mapping[str, int] | 
     flat = {name: score.detach().cpu().flatten() for name, score in scores.items()}
     if quotas is None:
         sizes = [score.numel() for score in flat.values()]
-        masks = keep_highest(torch.cat(list(flat.values())), kept).split(sizes)
+        masks = keep_highest(torch.cat(list(flat.values())), kept, generator).split(sizes)
     else:
-        masks = [keep_highest(score, quotas[name]) for name, score in flat.items()]
+        masks = [keep_highest(score, quotas[name], generator) for name, score in flat.items()]
     return {name: mask.view(scores[name].shape) for name, mask in zip(flat, masks, strict=True)}

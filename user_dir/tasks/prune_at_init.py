@@ -31,6 +31,7 @@ from ..pruning import (
     PRUNERS,
     SCOPES,
     DegenerateScores,
+    NothingLeft,
     apply_masks_,
     build_pruner,
     format_report,
@@ -261,7 +262,7 @@ class PruneAtInitMixin:
                 masks = prune(
                     model, options.pruner, options.sparsity, scope=options.prune_scope, seed=seed, objective=objective
                 )
-            except DegenerateScores as error:
+            except (DegenerateScores, NothingLeft) as error:
                 raise UsageError(str(error)) from error
             except torch.OutOfMemoryError as error:
                 raise UsageError(
