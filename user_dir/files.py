@@ -2,6 +2,7 @@
 
 import json
 import os
+import secrets
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -38,7 +39,8 @@ def folder_at_once(path: Path) -> Iterator[Path]:
     """Give a temporary folder to write to; it takes the place of ``path`` if all goes well and vanishes if not."""
     path = path.resolve()  # of a link, what it leads to
     path.parent.mkdir(parents=True, exist_ok=True)
-    folder, former = (path.parent / f".{path.name}.{os.getpid()}.{end}" for end in ("new", "old"))
+    chance = secrets.token_hex(4)  # what a killed process has left is in nobody's way
+    folder, former = (path.parent / f".{path.name}.{chance}.{end}" for end in ("new", "old"))
     folder.mkdir()
     try:
         yield folder

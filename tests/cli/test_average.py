@@ -38,6 +38,18 @@ def test_the_masks_of_one_run_stay(files, tmp_path):
         torch.testing.assert_close(value, first[key] + 1 if value.is_floating_point() else first[key])
 
 
+def test_tied_matrices_are_once_in_the_file(files, tmp_path):
+    for path in files:
+        model = torch.load(path, weights_only=True)["model"]
+        matrix = torch.randn(300, 30)
+        save(path, model | {"encoder.embed_tokens.weight": matrix, "decoder.embed_tokens.weight": matrix})
+    run(Namespace(files=files, out=tmp_path / "out.pt", force=False))
+    mean = torch.load(tmp_path / "out.pt", weights_only=True)["model"]
+    shared = [mean[f"{stack}.embed_tokens.weight"] for stack in ("encoder", "decoder")]
+    assert shared[0].data_ptr() == shared[1].data_ptr()
+    assert (tmp_path / "out.pt").stat().st_size < files[0].stat().st_size + matrix.nbytes / 2
+
+
 def test_an_average_that_training_kept_is_not_taken_for_that_of_the_files(files, tmp_path):
     for path in files:
         state = torch.load(path, weights_only=True)

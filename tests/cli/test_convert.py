@@ -9,6 +9,8 @@ from pathlib import Path
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from sparse_adapter.cli import main
+from sparse_adapter.cli.arguments import check_out
 from sparse_adapter.errors import UsageError
 from torch import Tensor, nn
 
@@ -260,6 +262,7 @@ def refusal(*arguments) -> str:
         ("bert", {"is_decoder": True}, "is_decoder True"),
         ("bert", {"type_vocab_size": 3}, "type_vocab_size 3"),
         ("bert", {"layer_norm_eps": 1e-3}, "layer_norm_eps 0.001"),
+        ("bert", {"layer_norm_eps": "1e-12"}, "layer_norm_eps '1e-12', which is no number"),
         ("bert", {"hidden_size": None}, "hidden_size None"),
         ("bert", {"hidden_size": 64}, "has shape"),
         ("bert", {"num_attention_heads": 5}, "do not divide"),
@@ -309,6 +312,9 @@ def test_damaged_and_dangerous_folders(make_folder, tmp_path):
     assert "model.safetensors is damaged" in refusal(folder, out)
     weights.unlink()
     assert "has no weights" in refusal(folder, out)
+    (folder / "model.safetensors.index.json").write_text('{"weight_map": ["model.safetensors"]}')
+    assert "has no weight_map of tensors and files" in refusal(folder, out)
+    (folder / "model.safetensors.index.json").unlink()
     torch.save({"model": subprocess.Popen}, folder / "pytorch_model.bin")
     assert "nothing in it was run" in refusal(folder, out)
     (folder / "pytorch_model.bin").write_bytes(b"PK")
@@ -316,6 +322,24 @@ def test_damaged_and_dangerous_folders(make_folder, tmp_path):
     (folder / "config.json").write_text("{")
     assert "is no JSON" in refusal(folder, out)
     assert not out.exists()
+
+
+@pytest.mark.parametrize("file", ["out.pt", "new folder/out"])
+def test_a_folder_that_is_not_writable_is_told_before_any_work(file, tmp_path, monkeypatch):
+    monkeypatch.setattr("os.access", lambda path, mode: Path(path) != tmp_path)
+    with pytest.raises(UsageError, match=f"the folder {tmp_path} is not writable"):
+        check_out(tmp_path / file, force=False)
+
+
+def test_a_full_disk_is_one_line(monkeypatch, tmp_path):
+    """PyTorch's own writer does not raise an OSError."""
+
+    def fail(args):
+        raise RuntimeError("[enforce fail at inline_container.cc:664] . unexpected pos 64 vs 0")
+
+    monkeypatch.setattr("sparse_adapter.cli.convert.run", fail)
+    with pytest.raises(SystemExit, match="error: the file could not be written, is the disk full"):
+        main(["convert", str(tmp_path), str(tmp_path / "out")])
 
 
 def test_only_a_converted_folder_is_replaced(make_folder, tmp_path):

@@ -126,6 +126,53 @@ def test_the_decoder_of_a_trained_mbart_starts_with_its_language(target, start, 
     assert (f"decoder_start_token_id is {row:,}, the row of [ro_RO]" in capsys.readouterr().out) is start
 
 
+def trained_mbart(folder: Path, languages: str) -> Path:
+    state = torch.load(folder / "model.pt", weights_only=True)
+    vars(state["args"]).update(task="translation_from_pretrained_bart", langs=languages, target_lang="ro_RO")
+    torch.save(state, folder / "model.pt")
+    return folder / "model.pt"
+
+
+@pytest.mark.parametrize("rows, languages", [(80, None), (None, "en_XX,ro_RO")])
+def test_the_row_of_a_language_is_that_of_the_dictionary(rows, languages, hf, make_folder, tmp_path, capsys):
+    """Which has all languages, whichever are named, and may have more rows after them."""
+    folder = make_folder("mbart", "MBartForConditionalGeneration", **({"rows": rows} if rows else {}))
+    convert(folder.path, tmp_path / "ours")
+    every = torch.load(tmp_path / "ours" / "model.pt", weights_only=True)["args"].langs
+    checkpoint = trained_mbart(tmp_path / "ours", languages or every)
+    convert(checkpoint, tmp_path / "again", "--to", "hf")
+    row = folder.tokenizer.convert_tokens_to_ids("ro_RO")
+    assert json.loads((tmp_path / "again" / "config.json").read_text())["decoder_start_token_id"] == row
+    # Without the dictionary, nothing says so.
+    (tmp_path / "data").mkdir()
+    (tmp_path / "ours" / "dict.txt").rename(tmp_path / "data" / "dict.ro_RO.txt")
+    convert(checkpoint, tmp_path / "again", "--to", "hf", "--force")
+    assert json.loads((tmp_path / "again" / "config.json").read_text())["decoder_start_token_id"] == 2
+    assert "says which row is [ro_RO]: set decoder_start_token_id" in capsys.readouterr().out
+    # It may also be with the data.
+    state = torch.load(checkpoint, weights_only=True)
+    state["args"].data = str(tmp_path / "data")
+    torch.save(state, checkpoint)
+    convert(checkpoint, tmp_path / "again", "--to", "hf", "--force")
+    assert json.loads((tmp_path / "again" / "config.json").read_text())["decoder_start_token_id"] == row
+
+
+def test_the_tokenizer_of_a_pre_ln_bart_loads(hf, make_folder, tmp_path):
+    """transformers takes it for an mBART, whose own tokenizer is SentencePiece."""
+    bart = make_folder("bart", "BartModel")
+    convert(bart.path, tmp_path / "bart")
+    folder = make_folder("mbart", "MBartForConditionalGeneration", tokenizer=False, rows=len(bart.tokenizer))
+    for file in folder.path.glob("*.json"):
+        if file.name not in ("config.json", "generation_config.json"):
+            file.unlink()
+    convert(folder.path, tmp_path / "ours")
+    (tmp_path / "ours" / "model.pt").replace(tmp_path / "bart" / "model.pt")  # beside BART's dictionary
+    convert(tmp_path / "bart" / "model.pt", tmp_path / "again", "--to", "hf")
+    assert json.loads((tmp_path / "again" / "config.json").read_text())["model_type"] == "mbart"
+    again = hf.AutoTokenizer.from_pretrained(tmp_path / "again")
+    assert again("a quick fox").input_ids == bart.tokenizer("a quick fox").input_ids
+
+
 def test_without_an_lm_head(hf, make_folder, tmp_path):
     folder = make_folder("roberta", "RobertaModel", type_vocab_size=1)
     folder.model.embeddings.token_type_embeddings.weight.data.zero_()
@@ -169,12 +216,15 @@ def test_a_file_of_before_2020(hf, make_folder, namespace_checkpoint, tmp_path):
         ({"no_scale_embedding": False}, "no_scale_embedding False"),
         ({"activation_fn": "relu_squared"}, "activation relu_squared, which transformers has not"),
         ({"encoder_layers": 3}, "do not fit the checkpoint's own arguments"),
+        ({"no_token_positional_embeddings": True}, "another model: this one lacks .*embed_positions.weight"),
     ],
 )
 def test_models_that_transformers_does_not_have(changes, message, hf, make_folder, namespace_checkpoint, tmp_path):
     args, weights = roberta(hf, make_folder, tmp_path)
     if "untie_weights_roberta" in changes:
         weights["encoder.lm_head.weight"] = weights["encoder.lm_head.weight"] + 1
+    if "no_token_positional_embeddings" in changes:
+        del weights["encoder.sentence_encoder.embed_positions.weight"]
     with pytest.raises(UsageError, match=message):
         convert(namespace_checkpoint(args | changes, weights, "other.pt"), tmp_path / "again", "--to", "hf")
     assert not (tmp_path / "again").exists()

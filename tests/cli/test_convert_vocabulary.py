@@ -15,6 +15,7 @@ from sparse_adapter.convert.byte_bpe import read_byte_bpe
 from sparse_adapter.convert.pieces import LANGUAGES
 from sparse_adapter.convert.vocabulary import MASK, SPECIAL
 from sparse_adapter.convert.wordpiece import normalization, read_wordpiece, unknown_token
+from sparse_adapter.errors import UsageError
 
 from .conftest import TEXT, convert
 
@@ -109,6 +110,62 @@ def test_a_folder_with_tokenizer_json_alone(kind, hf, make_folder, tmp_path):
     convert(folder.path, tmp_path / "again")
     for path in (tmp_path / "ours").iterdir():
         assert path.name == "model.pt" or path.read_text() == (tmp_path / "again" / path.name).read_text()
+
+
+@pytest.mark.parametrize("kind", ["bert", "roberta"])
+def test_a_tokenizer_json_of_the_first_versions(kind, hf, make_folder, tmp_path):
+    """It does not say of which type its model is."""
+    folder = make_folder(kind, CLASSES[kind])
+    fast = {"bert": hf.BertTokenizerFast, "roberta": hf.RobertaTokenizerFast}[kind].from_pretrained(folder.path)
+    for name in ("vocab.txt", "vocab.json", "merges.txt"):
+        (folder.path / name).unlink(missing_ok=True)
+    held = json.loads(fast.backend_tokenizer.to_str())
+    del held["model"]["type"]
+    for form in (held, held | {"added_tokens": None}):
+        (folder.path / "tokenizer.json").write_text(json.dumps(form))
+        convert(folder.path, tmp_path / "ours", "--force")
+        assert len(Dictionary.load(str(tmp_path / "ours" / "dict.txt"))) >= len(held["model"]["vocab"]) - 1
+
+
+def test_a_general_tokenizer_says_in_its_json_how_it_cuts(tmp_path):
+    wordpieces(tmp_path, tokenizer_class="PreTrainedTokenizerFast", do_lower_case=True)
+    for normalizer, words, expected in (
+        ({"type": "BertNormalizer", "lowercase": False, "strip_accents": False}, "BertPreTokenizer", False),
+        ({"type": "BertNormalizer", "lowercase": True}, "BertPreTokenizer", True),
+        ({"type": "BertNormalizer", "lowercase": True}, "WhitespaceSplit", None),
+        (None, "BertPreTokenizer", None),
+    ):
+        held = {"normalizer": normalizer, "pre_tokenizer": {"type": words}}
+        (tmp_path / "tokenizer.json").write_text(json.dumps(held))
+        vocabulary = read_wordpiece(tmp_path, 5)
+        if expected is None:
+            assert vocabulary.files == {} and vocabulary.bpe.startswith("a PreTrainedTokenizer of transformers alone")
+            continue
+        assert ("--bpe-cased" in vocabulary.bpe) is not expected
+        assert json.loads(vocabulary.files["tokenizer_config.json"])["do_lower_case"] is expected
+        assert normalization(tmp_path)["lowercase"] is expected
+
+
+def test_a_blank_before_the_text_is_told(byte_bpe, tmp_path):
+    for name in ("vocab.json", "merges.txt"):
+        (tmp_path / name).write_bytes((byte_bpe / name).read_bytes())
+    rows = len(json.loads((tmp_path / "vocab.json").read_text()))
+    assert not read_byte_bpe(tmp_path, rows).notes
+    (tmp_path / "tokenizer_config.json").write_text('{"add_prefix_space": true}')
+    assert "begin with one" in read_byte_bpe(tmp_path, rows).notes[0]
+
+
+@pytest.mark.parametrize(
+    "name, content, message",
+    [
+        ("vocab.txt", b"[PAD]\n\xff\n", "vocab.txt is no text in UTF-8"),
+        ("tokenizer.json", b'{"model": {"type": "WordPiece", "vocab": {"a": 0, "b": "1"}}}', "are not all numbers"),
+    ],
+)
+def test_damaged_vocabularies(name, content, message, tmp_path):
+    (tmp_path / name).write_bytes(content)
+    with pytest.raises(UsageError, match=message):
+        read_wordpiece(tmp_path, 5)
 
 
 def test_the_same_wordpiece_twice(tmp_path):

@@ -220,6 +220,17 @@ def test_what_cannot_work_is_refused_in_one_line(project, checkpoints, tmp_path)
         refused = error_line(cli("check", checkpoints[name], "--backbone", tmp_path / "other.pt"))
         assert "not the backbone" in refused
 
+    # That of a RoBERTa, and of none; and one that itself holds adapters.
+    other["model"] = {f"encoder.sentence_{key}": value for key, value in other["model"].items() if "decoder" not in key}
+    torch.save(other, tmp_path / "other.pt")
+    adapters = tmp_path / "lora.safetensors"
+    succeed(cli("extract", checkpoints["lora"], adapters))
+    for command in (("check", checkpoints["lora"]), ("merge", adapters, tmp_path / "merged.pt")):
+        refused = error_line(cli(*command, "--backbone", tmp_path / "other.pt"))
+        assert "other.pt" in refused, command
+    refused = error_line(cli("check", checkpoints["houlsby"], "--backbone", checkpoints["lora"]))
+    assert "holds adapters and is no plain backbone" in refused
+
 
 def test_a_report_does_not_replace_what_it_is_about(checkpoints, tmp_path):
     file = tmp_path / "adapter.safetensors"

@@ -110,6 +110,8 @@ def check_is_backbone(model: nn.Module, path: str, wanted: str, adapters: str) -
             the file ``adapters`` was trained on.
     """
     backbone = read_state(path)["model"]
+    if has_adapters(backbone):
+        raise UsageError(f"{path} holds adapters and is no plain backbone")
     check_fits(model, backbone, path)
     model.upgrade_state_dict_named(backbone, "")
     if backbone_fingerprint(model, backbone) != wanted:

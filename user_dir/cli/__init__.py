@@ -5,6 +5,8 @@ import logging
 import os
 import sys
 
+from safetensors import SafetensorError
+
 from ..errors import one_line_errors
 from . import average, check, convert, extract, info, merge, report, study, translate
 
@@ -57,5 +59,9 @@ def main(argv: list[str] | None = None) -> None:
             args.run(args)
     except BrokenPipeError:  # the reader of a pipe, such as head, has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-    except OSError as error:  # no permission, a full disk, a folder that is a file
+    except (OSError, SafetensorError) as error:  # no permission, a full disk, a folder that is a file
         raise SystemExit(f"error: {error}") from error
+    except RuntimeError as error:
+        if "PytorchStreamWriter" not in str(error) and "inline_container" not in str(error):
+            raise
+        raise SystemExit(f"error: the file could not be written, is the disk full? ({str(error)[:200]})") from error

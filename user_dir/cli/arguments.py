@@ -1,5 +1,6 @@
 """Arguments that several commands share, and what they mean."""
 
+import os
 from argparse import ArgumentParser
 from pathlib import Path
 
@@ -22,13 +23,16 @@ def add_out(parser: ArgumentParser, help: str) -> None:
 
 
 def check_out(out: Path, force: bool) -> None:
-    """Refuse to overwrite, before any work is done.
+    """Refuse to overwrite, and a place where nothing can be written, before any work is done.
 
     Raises:
-        UsageError: ``out`` exists.
+        UsageError: ``out`` exists, or its folder is not writable.
     """
     if out.exists() and not force:
         raise UsageError(f"{out} exists: choose another name, or replace it with --force")
+    place = next((path for path in out.absolute().parents if path.exists()), out.parent)
+    if place.is_dir() and not os.access(place, os.W_OK | os.X_OK):
+        raise UsageError(f"{out}: the folder {place} is not writable")
 
 
 def check_checkpoint_name(out: Path) -> None:

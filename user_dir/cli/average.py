@@ -7,6 +7,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 
 import torch
+from torch import Tensor
 from tqdm import tqdm
 
 from ..adapters.adapter_fusion import same_sources
@@ -41,6 +42,7 @@ def run(args: Namespace) -> None:
         key: (total / len(args.files)).to(first["model"][key].dtype) if total.is_floating_point() else total
         for key, total in sums.items()
     }
+    share_tied_(average, first["model"])
     # The optimizer's state, and an average that training kept, belong to none of the averaged weights.
     kept = {key: value for key, value in first.items() if key != "last_optimizer_state"}
     if "extra_state" in kept:
@@ -49,6 +51,15 @@ def run(args: Namespace) -> None:
     with written_at_once(args.out) as temporary:
         torch.save({**kept, "model": average}, temporary)
     print(f"{args.out}: the average of {len(args.files)} files")
+
+
+def share_tied_(average: dict[str, Tensor], weights: dict[str, Tensor]) -> None:
+    """What is one tensor under several keys of ``weights`` is so in ``average``, and once in its file."""
+    firsts = {}
+    for key, value in weights.items():
+        place = (value.data_ptr(), value.shape, value.stride())
+        if value.numel():
+            average[key] = average[firsts.setdefault(place, key)]
 
 
 def check_same_model(first: dict, other: dict, first_path: Path, path: Path) -> None:

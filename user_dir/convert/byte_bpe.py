@@ -8,7 +8,18 @@ import json
 from pathlib import Path
 
 from ..errors import UsageError
-from .vocabulary import DICTIONARY, MASK, SPECIAL, Vocabulary, append_added, by_row, read_json
+from .vocabulary import (
+    DICTIONARY,
+    MASK,
+    SPECIAL,
+    TOKENIZER,
+    Vocabulary,
+    append_added,
+    by_row,
+    model_type,
+    read_json,
+    read_lines,
+)
 
 ENCODER, MERGES = "encoder.json", "vocab.bpe"  # fairseq's names
 THEIR_ENCODER, THEIR_MERGES = "vocab.json", "merges.txt"
@@ -25,6 +36,9 @@ def read_byte_bpe(folder: Path, rows: int) -> Vocabulary | None:
         raise UsageError(
             f"{folder}: the first tokens are {' '.join(tokens[:4])}, and fairseq's are {' '.join(SPECIAL)}"
         )
+    cut = read_json(folder / "tokenizer.json").get("pre_tokenizer") or {}
+    if read_json(folder / TOKENIZER).get("add_prefix_space", cut.get("add_prefix_space", False)):
+        notes.append("--bpe gpt2 puts no blank before a text, as the tokenizer does (add_prefix_space): begin with one")
     tokens += [f"unused{i}" for i in range(len(tokens), rows)]
     symbols = [*SPECIAL, *(MASK if token == MASK else str(i) for i, token in enumerate(tokens) if i >= len(SPECIAL))]
     encoder = {token: i for i, token in enumerate(tokens)}
@@ -35,13 +49,13 @@ def read_byte_bpe(folder: Path, rows: int) -> Vocabulary | None:
 
 def _vocabulary_and_merges(folder: Path) -> tuple[list[str], list[str]] | None:
     if (folder / THEIR_ENCODER).is_file() and (folder / THEIR_MERGES).is_file():
-        merges = (folder / THEIR_MERGES).read_text(encoding="utf-8").split("\n")
+        merges = read_lines(folder / THEIR_MERGES)
         merges = [merge for i, merge in enumerate(merges) if merge and (i or not merge.startswith("#version"))]
         return by_row(read_json(folder / THEIR_ENCODER), folder / THEIR_ENCODER), merges
     tokenizer = read_json(folder / "tokenizer.json")
-    model = tokenizer.get("model", {})
-    if model.get("type") != "BPE" or not _of_bytes(tokenizer):
+    if model_type(tokenizer) != "BPE" or not _of_bytes(tokenizer):
         return None
+    model = tokenizer["model"]
     merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]]
     return by_row(model["vocab"], folder / "tokenizer.json"), merges
 

@@ -42,7 +42,10 @@ def open_tensors(folder: Path) -> dict[str, Load]:
         if (folder / name).is_file():
             return _open(folder / name)
         if (folder / (name + INDEX)).is_file():
-            files = sorted(set(read_json(folder / (name + INDEX)).get("weight_map", {}).values()))
+            where = read_json(folder / (name + INDEX)).get("weight_map")
+            if not isinstance(where, dict):
+                raise UsageError(f"{folder / (name + INDEX)} has no weight_map of tensors and files")
+            files = sorted(set(where.values()))
             tensors = {}
             for file in files:
                 if not (folder / Path(file).name).is_file():

@@ -1,6 +1,7 @@
 """A model folder of transformers as one of fairseq: model.pt, dict.txt and what encodes text."""
 
 import re
+import shlex
 import shutil
 from argparse import Namespace
 from pathlib import Path
@@ -62,9 +63,14 @@ def convert_to_fairseq(folder: Path, out: Path) -> list[str]:
     if vocabulary is None:
         second = [f"no {DICTIONARY}: {folder} has no vocabulary for {kind.name}, and the rows keep their order"]
     else:
-        second = [f"{out / DICTIONARY}: {vocabulary.remark}", f"encode text with {vocabulary.bpe.format(out=out)}"]
-    options = f"train with {train_options(args)} --finetune-from-model {out / MODEL}"
+        second = [f"{out / DICTIONARY}: {vocabulary.remark}", f"encode text with {_quoted(vocabulary.bpe, out)}"]
+    options = f"train with {train_options(args)} --finetune-from-model {shlex.quote(str(out / MODEL))}"
     return [first, *second, options, *(f"note: {remark}" for remark in remarks)]
+
+
+def _quoted(options: str, out: Path) -> str:
+    """Options as a shell wants them, ``{out}`` being the folder ``out``."""
+    return " ".join(shlex.quote(word.format(out=out)) if "{out}" in word else word for word in options.split(" "))
 
 
 def _kind(config: dict) -> Kind:
@@ -89,7 +95,9 @@ def _check_settings(kind: Kind, config: dict) -> list[str]:
             raise UsageError(f"config.json has {theirs} {config[theirs]}, which do not divide the dimension {dim}")
     if kind.epsilon is not None:
         epsilon, default = kind.epsilon
-        found = config.get("layer_norm_eps", default)
+        found = config.get("layer_norm_eps") or default
+        if not isinstance(found, float):
+            raise UsageError(f"config.json has layer_norm_eps {found!r}, which is no number")
         if max(epsilon, found) > 1e-5:
             raise UsageError(f"config.json has layer_norm_eps {found}, and fairseq's {kind.name} has {epsilon}")
         if found != epsilon:

@@ -5,6 +5,7 @@ from argparse import Namespace
 from pathlib import Path
 
 import torch
+from fairseq.data import Dictionary
 from fairseq.models import ARCH_CONFIG_REGISTRY, ARCH_MODEL_NAME_REGISTRY
 from safetensors.torch import save_file
 from torch import Tensor
@@ -23,6 +24,7 @@ from .byte_bpe import write_byte_bpe
 from .folder import CONFIG, SAFETENSORS
 from .kind import TOKEN_IDS, Kind
 from .roberta import ROBERTA
+from .vocabulary import DICTIONARY, MASK, TOKENIZER
 
 HEADS = "classification_heads."
 
@@ -47,11 +49,18 @@ def convert_to_huggingface(state: dict, source: Path, out: Path) -> list[str]:
     backbone = (value for key, value in state["model"].items() if not is_adapter_key(key))
     halves = {value.dtype for value in backbone if value.is_floating_point() and value.numel() > 1}
     args, tensors = _whole_model(state)
-    remarks = kind.unfinish(tensors, args)
-    config = _config(kind, args, tensors)
-    if (start := _language_row(state["cfg"].task, config["vocab_size"])) is not None:
-        config["decoder_start_token_id"] = start
-        remarks.append(f"decoder_start_token_id is {start:,}, the row of [{state['cfg'].task.target_lang}]")
+    try:
+        remarks = kind.unfinish(tensors, args)
+        config = _config(kind, args, tensors)
+    except KeyError as error:
+        raise UsageError(f"{kind.name} in transformers is another model: this one lacks {error.args[0]}") from error
+    if (language := _language(state["cfg"].task)) is not None:
+        start = _row(f"[{language}]", state["cfg"].task, source.parent, config["vocab_size"])
+        if start is None:
+            remarks.append(f"no dict.txt beside it says which row is [{language}]: set decoder_start_token_id")
+        else:
+            config["decoder_start_token_id"] = start
+            remarks.append(f"decoder_start_token_id is {start:,}, the row of [{language}]")
     dtype = torch.float16 if halves == {torch.float16} else torch.float32
     config["torch_dtype"] = str(dtype).removeprefix("torch.")
     tensors = {key: value.to(dtype).contiguous() for key, value in _rename(kind, args, tensors).items()}
@@ -60,6 +69,9 @@ def convert_to_huggingface(state: dict, source: Path, out: Path) -> list[str]:
         save_file(tensors, temporary / SAFETENSORS, metadata={"format": "pt"})
         shutil.copymode(temporary / CONFIG, temporary / SAFETENSORS)  # save_file lets nobody but the owner read it
         has_vocabulary = write_byte_bpe(source.parent, temporary, config["vocab_size"])
+        if has_vocabulary:  # mBART's own is another
+            name = "RobertaTokenizer" if kind is ROBERTA else "BartTokenizer"
+            write_json(temporary / TOKENIZER, {"tokenizer_class": name})
     count = sum(value.numel() for value in tensors.values())
     lines = [f"{out}: {config['architectures'][0]}, {count:,} numbers in {config['torch_dtype']}"]
     if not has_vocabulary:
@@ -69,12 +81,29 @@ def convert_to_huggingface(state: dict, source: Path, out: Path) -> list[str]:
     return lines + [f"note: {remark}" for remark in remarks]
 
 
-def _language_row(task: Namespace | None, rows: int) -> int | None:
-    """The row of the target language, with which the decoder begins if an mBART was trained to translate."""
-    languages = (getattr(task, "langs", None) or "").split(",")
+def _language(task: Namespace | None) -> str | None:
+    """The target language, with which the decoder begins if an mBART was trained to translate."""
     target = getattr(task, "target_lang", None)
-    # They come after the pieces, and <mask> is the last row (fairseq, translation_from_pretrained_bart.py).
-    return rows - 1 - len(languages) + languages.index(target) if target in languages else None
+    return target if target in _languages(task) else None
+
+
+def _languages(task: Namespace | None) -> list[str]:
+    return (getattr(task, "langs", None) or "").split(",")
+
+
+def _row(symbol: str, task: Namespace, folder: Path, rows: int) -> int | None:
+    """That of a symbol; None where no dictionary of so many rows is there, in ``folder`` or with the task's data."""
+    data = (getattr(task, "data", None) or "").split(":")[0]
+    for file in (folder / DICTIONARY, Path(data) / f"dict.{task.target_lang}.txt"):
+        if not file.is_file():
+            continue
+        dictionary = Dictionary.load(str(file))
+        # As fairseq's task does; those that the file has keep their rows (translation_from_pretrained_bart.py).
+        for added in (*(f"[{language}]" for language in _languages(task)), MASK):
+            dictionary.add_symbol(added)
+        if len(dictionary) == rows:
+            return dictionary.index(symbol)
+    return None
 
 
 def _kind(args: Namespace) -> Kind:

@@ -11,6 +11,7 @@ from ..errors import UsageError
 SPECIAL = ("<s>", "<pad>", "</s>", "<unk>")
 MASK = "<mask>"
 DICTIONARY = "dict.txt"
+TOKENIZER = "tokenizer_config.json"
 OFFSET = 2  # fairseq's learned positions start in the row after the padding symbol's (learned_positional_embedding.py)
 
 
@@ -78,12 +79,34 @@ def read_json(path: Path) -> dict:
     return data
 
 
+def read_lines(path: Path) -> list[str]:
+    """The lines of a text. A line ends at a line feed only: some symbols are other white space.
+
+    Raises:
+        UsageError: it is not UTF-8.
+    """
+    try:
+        with path.open(encoding="utf-8", newline="\n") as lines:
+            return [line.rstrip("\r\n") for line in lines]
+    except UnicodeDecodeError as error:
+        raise UsageError(f"{path} is no text in UTF-8 ({error})") from error
+
+
+def model_type(tokenizer: dict) -> str | None:
+    """Of what tokenizer.json holds; the first versions do not say it."""
+    model = tokenizer.get("model") or {}
+    said = {"merges": "BPE", "max_input_chars_per_word": "WordPiece"}
+    return model.get("type") or next((kind for key, kind in said.items() if key in model), None)
+
+
 def by_row(ids: dict[str, int], path: Path) -> list[str]:
     """The tokens of a dict ``token: id`` in the order of their ids.
 
     Raises:
         UsageError: the ids are not 0, 1, 2 and so on.
     """
+    if not all(isinstance(number, int) for number in ids.values()):
+        raise UsageError(f"{path}: the ids of its tokens are not all numbers")
     tokens = sorted(ids, key=ids.get)
     if [ids[token] for token in tokens] != list(range(len(tokens))):
         raise UsageError(f"{path}: the ids of its {len(tokens):,} tokens are not 0 to {len(tokens) - 1:,}")
@@ -92,8 +115,9 @@ def by_row(ids: dict[str, int], path: Path) -> list[str]:
 
 def added_tokens(folder: Path) -> dict[int, str]:
     """Tokens that a tokenizer has beside its vocabulary, by id, from any of the files that say so."""
-    tokens = {entry["id"]: entry["content"] for entry in read_json(folder / "tokenizer.json").get("added_tokens", [])}
-    decoder = read_json(folder / "tokenizer_config.json").get("added_tokens_decoder", {})
+    added = read_json(folder / "tokenizer.json").get("added_tokens") or []
+    tokens = {entry["id"]: entry["content"] for entry in added}
+    decoder = read_json(folder / TOKENIZER).get("added_tokens_decoder") or {}
     tokens |= {int(i): entry["content"] for i, entry in decoder.items()}
     return tokens | {i: token for token, i in read_json(folder / "added_tokens.json").items()}
 
@@ -114,7 +138,7 @@ def append_added(symbols: list[str], folder: Path, rows: int) -> list[str]:
 
 def token_name(folder: Path, name: str, default: str) -> str:
     """What a tokenizer calls one of its special tokens, such as ``cls_token``."""
-    for file in ("special_tokens_map.json", "tokenizer_config.json"):
+    for file in ("special_tokens_map.json", TOKENIZER):
         token = read_json(folder / file).get(name)
         if token:
             return token["content"] if isinstance(token, dict) else token

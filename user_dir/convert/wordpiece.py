@@ -10,11 +10,23 @@ from pathlib import Path
 import torch
 
 from ..errors import UsageError
-from .vocabulary import MASK, SPECIAL, Vocabulary, append_added, by_row, read_json, token_name
+from .vocabulary import (
+    MASK,
+    SPECIAL,
+    TOKENIZER,
+    Vocabulary,
+    append_added,
+    by_row,
+    model_type,
+    read_json,
+    read_lines,
+    token_name,
+)
 
-FILE, TOKENIZER = "vocab.txt", "tokenizer_config.json"
-# Tokenizers of transformers that cut text as BERT's does; none or a general one says nothing.
-CLASSES = ("BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer", "PreTrainedTokenizer", "TokenizersBackend")
+FILE = "vocab.txt"
+# Tokenizers of transformers that cut text as BERT's does, and general ones: of these, tokenizer.json says how they do.
+CLASSES = ("BertTokenizer", "DistilBertTokenizer", "ElectraTokenizer")
+GENERAL = ("PreTrainedTokenizer", "TokenizersBackend")
 NAMES = {"cls_token": "[CLS]", "pad_token": "[PAD]", "sep_token": "[SEP]", "unk_token": "[UNK]"}  # as SPECIAL
 
 
@@ -32,9 +44,12 @@ def read_wordpiece(folder: Path, rows: int) -> Vocabulary:
     files = {FILE: folder / FILE if (folder / FILE).is_file() else "".join(f"{piece}\n" for piece in pieces)}
     if (folder / TOKENIZER).is_file():  # says whether the pieces are cased
         files[TOKENIZER] = folder / TOKENIZER
-    config, unknown = read_json(folder / TOKENIZER), unknown_token(folder)
-    if unknown != config.get("unk_token", NAMES["unk_token"]):
-        files[TOKENIZER] = json.dumps(config | {"unk_token": unknown}, indent=1)
+    config = read_json(folder / TOKENIZER)
+    said = _said_by_general(folder)
+    if (unknown := unknown_token(folder)) != config.get("unk_token", NAMES["unk_token"]):
+        said |= {"unk_token": unknown}
+    if said:
+        files[TOKENIZER] = json.dumps(config | said, indent=1)
     notes = append_added(pieces, folder, rows)
     first = []
     for name, default in NAMES.items():
@@ -54,7 +69,7 @@ def read_wordpiece(folder: Path, rows: int) -> Vocabulary:
     if how["strip_accents"] not in (None, how["lowercase"]) or not how["handle_chinese_chars"]:
         notes.append(f"--bpe bert knows neither strip_accents nor tokenize_chinese_chars, which {TOKENIZER} sets")
     own = _tokenizer_class(folder)
-    if own not in CLASSES:
+    if own not in CLASSES and not _cuts_as_bert(folder):
         files, bpe = {}, f"a {own} of transformers alone, which cuts it in words of its own first"
     return Vocabulary(symbols, files, bpe, ids, order=torch.tensor(first + rest), notes=notes)
 
@@ -64,7 +79,7 @@ def normalization(folder: Path) -> dict[str, bool | None]:
 
     Where ``tokenizer_config.json`` does not say whether letters are lowered, a vocabulary with capitals says no.
     """
-    config = read_json(folder / TOKENIZER)
+    config = read_json(folder / TOKENIZER) | _said_by_general(folder)
     capitals = any(piece != piece.lower() for piece in _pieces(folder) or [] if not piece.startswith("["))
     return {
         "lowercase": config.get("do_lower_case", not capitals),
@@ -78,18 +93,38 @@ def _tokenizer_class(folder: Path) -> str:
     return next(filter(None, named), CLASSES[0]).removesuffix("Fast")
 
 
+def _cuts_as_bert(folder: Path) -> bool:
+    """Whether a general tokenizer has BERT's normaliser and words; one without tokenizer.json says nothing else."""
+    if _tokenizer_class(folder) not in GENERAL:
+        return False
+    tokenizer = read_json(folder / "tokenizer.json")
+    parts = [(tokenizer.get(name) or {}).get("type") for name in ("normalizer", "pre_tokenizer")]
+    return not tokenizer or parts == ["BertNormalizer", "BertPreTokenizer"]
+
+
+def _said_by_general(folder: Path) -> dict:
+    """What tokenizer.json alone says of a general tokenizer's normaliser, under the names of tokenizer_config.json."""
+    if _tokenizer_class(folder) not in GENERAL or not _cuts_as_bert(folder):
+        return {}
+    names = {"lowercase": "do_lower_case", "strip_accents": "strip_accents"}
+    names |= {"handle_chinese_chars": "tokenize_chinese_chars"}
+    normalizer = read_json(folder / "tokenizer.json").get("normalizer") or {}
+    return {theirs: normalizer[ours] for ours, theirs in names.items() if ours in normalizer}
+
+
 def unknown_token(folder: Path) -> str:
     """The piece that stands for what no piece does, which the library tokenizers wants to know."""
     return token_name(folder, "unk_token", NAMES["unk_token"])
 
 
 def _pieces(folder: Path) -> list[str] | None:
-    """All WordPieces by row. A line ends at a line feed only: some pieces are other white space."""
+    """All WordPieces by row."""
     if (folder / FILE).is_file():
-        with (folder / FILE).open(encoding="utf-8", newline="\n") as lines:
-            pieces = [line.rstrip("\r\n") for line in lines]
+        pieces = read_lines(folder / FILE)
         while pieces and not pieces[-1]:
             pieces.pop()
         return pieces
-    model = read_json(folder / "tokenizer.json").get("model", {})
-    return by_row(model["vocab"], folder / "tokenizer.json") if model.get("type") == "WordPiece" else None
+    tokenizer = read_json(folder / "tokenizer.json")
+    if model_type(tokenizer) != "WordPiece":
+        return None
+    return by_row(tokenizer["model"]["vocab"], folder / "tokenizer.json")

@@ -90,7 +90,14 @@ class AdapterModelMixin:
             self.complete_state_dict(state_dict)
             fill_in_versions(self, state_dict)
             fill_in_adapters(self, state_dict)
-        super().upgrade_state_dict_named(state_dict, name)
+        try:
+            super().upgrade_state_dict_named(state_dict, name)
+        except KeyError as error:  # fairseq takes some for granted
+            with one_line_errors():
+                whose = self.adapter_args.backbone if refilled else "the checkpoint"
+                raise UsageError(
+                    f"{whose} is of another kind than --arch {self.adapter_args.arch}: it lacks {error.args[0]}"
+                ) from error
         if refilled:
             with one_line_errors():
                 check_fingerprint(self, state_dict)
