@@ -62,7 +62,7 @@ class Ours:
             **backbone_flags(args.backbone),
             **data_flags(args.data),
             **{"--criterion": "sentence_prediction"},
-            **{"--adapter": "houlsby", "--adapter-bottleneck": args.bottleneck, "--adapter-activation": "swish"},
+            **{"--adapter": "houlsby", "--adapter-bottleneck": args.bottleneck},
             **{"--dropout": 0.1, "--attention-dropout": 0.1, "--optimizer": "adam", "--lr": 1e-4},
             **{"--batch-size": args.batch, "--max-tokens": args.max_tokens, "--required-batch-size-multiple": 1},
             **{"--seed": args.seed, "--distributed-world-size": 1, "--cpu": None},

@@ -25,9 +25,8 @@
 #   SAVE_DIR       (default: checkpoints/glue/DATA's name/houlsby64-snip0.4-seed1 and the like)
 #   VENV           Python environment (default: the active one, or .venv)
 #
-# Houlsby adapters have swish for their non-linearity, as AdapterHub's (the paper's: --adapter-activation relu). The
-# learning rate rises over the first 6 % of the updates and then falls linearly to 0; the last checkpoint is the one
-# to evaluate. Arguments are passed on to fairseq-train and override what is set here.
+# The learning rate rises over the first 6 % of the updates and then falls linearly to 0; the last checkpoint is
+# the one to evaluate. Arguments are passed on to fairseq-train and override what is set here.
 #
 #   TASK=rte ADAPTER=houlsby PRUNER=snip SPARSITY=0.4 bash examples/glue/train.sh
 set -euo pipefail
@@ -48,6 +47,5 @@ arguments=(
     --log-format simple --log-interval 10
 )
 add_adapter_flags 10
-case "+$ADAPTER+" in *+houlsby+*) arguments+=(--adapter-activation swish) ;; esac
 if [[ "$ADAPTER" != none && "${WHOLE:-0}" != 1 ]]; then arguments+=(--adapter-only-checkpoints); fi
 train_with_warmup 6 "$@"
