@@ -96,7 +96,7 @@ def _check_settings(kind: Kind, config: dict) -> list[str]:
     if kind.epsilon is not None:
         epsilon, default = kind.epsilon
         found = config.get("layer_norm_eps") or default
-        if not isinstance(found, float):
+        if not isinstance(found, int | float):
             raise UsageError(f"config.json has layer_norm_eps {found!r}, which is no number")
         if max(epsilon, found) > 1e-5:
             raise UsageError(f"config.json has layer_norm_eps {found}, and fairseq's {kind.name} has {epsilon}")

@@ -94,7 +94,7 @@ def _tokenizer_class(folder: Path) -> str:
 
 
 def _cuts_as_bert(folder: Path) -> bool:
-    """Whether a general tokenizer has BERT's normaliser and words; one without tokenizer.json says nothing else."""
+    """Whether it is a general tokenizer with BERT's normaliser and words; without tokenizer.json, nothing denies it."""
     if _tokenizer_class(folder) not in GENERAL:
         return False
     tokenizer = read_json(folder / "tokenizer.json")
@@ -104,7 +104,7 @@ def _cuts_as_bert(folder: Path) -> bool:
 
 def _said_by_general(folder: Path) -> dict:
     """What tokenizer.json alone says of a general tokenizer's normaliser, under the names of tokenizer_config.json."""
-    if _tokenizer_class(folder) not in GENERAL or not _cuts_as_bert(folder):
+    if not _cuts_as_bert(folder):
         return {}
     names = {"lowercase": "do_lower_case", "strip_accents": "strip_accents"}
     names |= {"handle_chinese_chars": "tokenize_chinese_chars"}
