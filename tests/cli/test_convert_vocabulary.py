@@ -132,6 +132,11 @@ def test_a_general_tokenizer_says_in_its_json_how_it_cuts(tmp_path):
     for normalizer, words, expected in (
         ({"type": "BertNormalizer", "lowercase": False, "strip_accents": False}, "BertPreTokenizer", False),
         ({"type": "BertNormalizer", "lowercase": True}, "BertPreTokenizer", True),
+        (
+            {"type": "Sequence", "normalizers": [{"type": "BertNormalizer", "lowercase": True}]},
+            "BertPreTokenizer",
+            True,
+        ),
         ({"type": "BertNormalizer", "lowercase": True}, "WhitespaceSplit", None),
         (None, "BertPreTokenizer", None),
     ):
@@ -159,7 +164,9 @@ def test_a_blank_before_the_text_is_told(byte_bpe, tmp_path):
     "name, content, message",
     [
         ("vocab.txt", b"[PAD]\n\xff\n", "vocab.txt is no text in UTF-8"),
-        ("tokenizer.json", b'{"model": {"type": "WordPiece", "vocab": {"a": 0, "b": "1"}}}', "are not all numbers"),
+        ("tokenizer.json", b'{"model": {"type": "WordPiece", "vocab": {"a": 0, "b": "1"}}}', "no list of tokens"),
+        ("tokenizer.json", b'{"model": {"type": "WordPiece"}}', "no list of tokens"),
+        ("tokenizer.json", b'{"model": {"type": "WordPiece", "vocab": ["a"]}}', "no list of tokens"),
     ],
 )
 def test_damaged_vocabularies(name, content, message, tmp_path):

@@ -281,6 +281,22 @@ def test_activation_checkpointing_gives_all_adapters_the_same_gradients(build_ba
         torch.testing.assert_close(gradients[1][name], gradient)
 
 
+def test_activation_checkpointing_with_layers_dropped(build_bart, batch):
+    """Any layer may be the first that is not."""
+    model = randomize(build_bart(checkpoint_activations=True, encoder_layerdrop=0.5, dropout=0.0)).train()
+    layers, alone = list(model.encoder.layers._modules.values()), 0
+    for seed in range(12):
+        model.zero_grad(set_to_none=True)
+        torch.manual_seed(seed)
+        translation_loss(model, batch).backward()
+        trained = [getattr(layer, ADAPTER)["houlsby"].ffn.up.bias.grad is not None for layer in layers]
+        torch.manual_seed(seed)
+        kept = (torch.empty(len(layers)).uniform_() > 0.5).tolist()
+        assert trained == kept
+        alone += kept == [False, True]
+    assert alone
+
+
 @pytest.mark.parametrize("noise", [{"quant_noise_pq": 0.1}, {"quant_noise_scalar": 0.5}])
 def test_quantisation_noise_is_refused(build_bart, noise):
     with pytest.raises(SystemExit) as error:

@@ -14,7 +14,7 @@ ALLOWED = {
     "files": {"errors"},
     "length_groups": set(),
     "modules": set(),
-    "pruning": {"modules"},
+    "pruning": {"modules", "errors"},
     "checkpoint": {"modules", "files", "errors"},
     "adapters": {"checkpoint", "modules", "errors"},
     "models": {"adapters", "checkpoint", "modules", "errors"},

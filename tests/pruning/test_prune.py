@@ -4,8 +4,9 @@ import math
 
 import pytest
 import torch
+from sparse_adapter.errors import UsageError
 from sparse_adapter.modules import SparseWeight, sparse_weights
-from sparse_adapter.pruning import PRUNERS, SCOPES, DegenerateScores, NothingLeft, Objective, prune, register_pruner
+from sparse_adapter.pruning import PRUNERS, SCOPES, DegenerateScores, Objective, prune, register_pruner
 from sparse_adapter.pruning.prune import zeros_drawn
 from sparse_adapter.pruning.random import Random
 from torch import nn
@@ -139,7 +140,7 @@ def test_a_sparsity_out_of_range_is_refused(net, sparsity):
 
 
 def test_a_sparsity_that_leaves_nothing_is_refused(net):
-    with pytest.raises(NothingLeft, match=r"--sparsity 0.99999 leaves none of the adapters' \d+ weights"):
+    with pytest.raises(UsageError, match=r"--sparsity 0.99999 leaves none of the adapters' \d+ weights"):
         prune(net, "random", 0.99999)
 
 

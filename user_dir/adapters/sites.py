@@ -7,7 +7,6 @@ from fairseq.modules.transformer_layer import TransformerDecoderLayerBase, Trans
 from torch import Tensor, nn
 
 from ..errors import UsageError
-from ..modules import ADAPTER
 
 LAYERS = (TransformerEncoderLayerBase, TransformerDecoderLayerBase)
 ATTENTION_SITES = ("self_attn", "encoder_attn")
@@ -54,15 +53,6 @@ def chosen_layers(model: nn.Module, wanted: str) -> list[nn.Module]:
             raise UsageError(f"--adapter-layers {wanted}: the {found[1]} has the layers 0 to {len(stack) - 1}")
         chosen += stack[first : last + 1]
     return [layer for layer in layers if layer in chosen]
-
-
-def first_adapted_layers(model: nn.Module) -> list[nn.Module]:
-    """Of encoder and decoder, the first layer with an adapter: no gradient goes further back."""
-    first = {}
-    for name, module in model.named_modules():
-        if isinstance(module, LAYERS) and hasattr(module, ADAPTER):
-            first.setdefault(name.split(".")[0], module)
-    return list(first.values())
 
 
 def sites(layer: nn.Module) -> list[str]:

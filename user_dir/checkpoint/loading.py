@@ -25,7 +25,10 @@ _OLD_METERS = ("AverageMeter", "StopwatchMeter", "TimeMeter")
 _REFUSED = re.compile(r"GLOBAL (\S+) (?:was not an allowed global|whose module \S+ is blocked)")
 _UNREADABLE = (RuntimeError, OSError, EOFError, LookupError, AttributeError, TypeError, UnicodeDecodeError)
 # What torch says of a file that is cut off or not its own; other errors of these types have other causes.
-_DAMAGED = ("PytorchStreamReader", "unexpected EOF", "Invalid magic number", "Invalid argument", "Tensor.__contains__")
+_DAMAGED = (
+    *("PytorchStreamReader", "unexpected EOF", "Invalid magic number", "Invalid argument", "Tensor.__contains__"),
+    *("not in a subdirectory", 'hasRecord("version")'),  # another zip file
+)
 
 
 def _fairseq_globals() -> Iterator[object]:

@@ -31,7 +31,7 @@ def run(args: Namespace) -> None:
         state = read_file(path)
         if first is None:
             first = state
-            sums = {k: v.double() if v.is_floating_point() else v for k, v in state["model"].items()}
+            sums = {k: v.to(torch.double, copy=True) if v.is_floating_point() else v for k, v in state["model"].items()}
             continue
         check_same_model(first, state, args.files[0], path)
         check_alike(first["model"], state["model"], args.files[0], path)
@@ -57,9 +57,9 @@ def share_tied_(average: dict[str, Tensor], weights: dict[str, Tensor]) -> None:
     """What is one tensor under several keys of ``weights`` is so in ``average``, and once in its file."""
     firsts = {}
     for key, value in weights.items():
-        place = (value.data_ptr(), value.shape, value.stride())
-        if value.numel():
-            average[key] = average[firsts.setdefault(place, key)]
+        first = average[firsts.setdefault((value.data_ptr(), value.shape, value.stride()), key)]
+        if torch.equal(first, average[key]):
+            average[key] = first
 
 
 def check_same_model(first: dict, other: dict, first_path: Path, path: Path) -> None:

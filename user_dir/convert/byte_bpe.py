@@ -19,6 +19,7 @@ from .vocabulary import (
     model_type,
     read_json,
     read_lines,
+    steps,
 )
 
 ENCODER, MERGES = "encoder.json", "vocab.bpe"  # fairseq's names
@@ -36,9 +37,8 @@ def read_byte_bpe(folder: Path, rows: int) -> Vocabulary | None:
         raise UsageError(
             f"{folder}: the first tokens are {' '.join(tokens[:4])}, and fairseq's are {' '.join(SPECIAL)}"
         )
-    cut = read_json(folder / "tokenizer.json").get("pre_tokenizer") or {}
-    if read_json(folder / TOKENIZER).get("add_prefix_space", cut.get("add_prefix_space", False)):
-        notes.append("--bpe gpt2 puts no blank before a text, as the tokenizer does (add_prefix_space): begin with one")
+    if read_json(folder / TOKENIZER).get("add_prefix_space"):
+        notes.append("--bpe gpt2 puts no blank before a text, unlike the tokenizer (add_prefix_space): begin with one")
     tokens += [f"unused{i}" for i in range(len(tokens), rows)]
     symbols = [*SPECIAL, *(MASK if token == MASK else str(i) for i, token in enumerate(tokens) if i >= len(SPECIAL))]
     encoder = {token: i for i, token in enumerate(tokens)}
@@ -56,15 +56,14 @@ def _vocabulary_and_merges(folder: Path) -> tuple[list[str], list[str]] | None:
     if model_type(tokenizer) != "BPE" or not _of_bytes(tokenizer):
         return None
     model = tokenizer["model"]
-    merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in model["merges"]]
-    return by_row(model["vocab"], folder / "tokenizer.json"), merges
+    merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in model.get("merges") or []]
+    return by_row(model.get("vocab"), folder / "tokenizer.json"), merges
 
 
 def _of_bytes(tokenizer: dict) -> bool:
     """Whether it takes text as it is and cuts it as GPT-2's does: others, as BERTweet's, are of characters."""
-    cut = tokenizer.get("pre_tokenizer") or {}
-    steps = [step.get("type") for step in cut.get("pretokenizers", [cut])]
-    return steps == ["ByteLevel"] and tokenizer.get("normalizer") is None
+    cuts = [step.get("type") for step in steps(tokenizer, "pre_tokenizer")]
+    return cuts == ["ByteLevel"] and not steps(tokenizer, "normalizer")
 
 
 def write_byte_bpe(source: Path, folder: Path, rows: int) -> bool:

@@ -92,12 +92,19 @@ def _languages(task: Namespace | None) -> list[str]:
 
 
 def _row(symbol: str, task: Namespace, folder: Path, rows: int) -> int | None:
-    """That of a symbol; None where no dictionary of so many rows is there, in ``folder`` or with the task's data."""
-    data = (getattr(task, "data", None) or "").split(":")[0]
-    for file in (folder / DICTIONARY, Path(data) / f"dict.{task.target_lang}.txt"):
-        if not file.is_file():
-            continue
-        dictionary = Dictionary.load(str(file))
+    """That of a symbol; None where no dictionary of so many rows is there, in ``folder`` or with the task's data.
+
+    Raises:
+        UsageError: one that is there cannot be read.
+    """
+    files = [folder / DICTIONARY]
+    if data := (getattr(task, "data", None) or "").split(":")[0]:
+        files.append(Path(data) / f"dict.{task.target_lang}.txt")
+    for file in filter(Path.is_file, files):
+        try:
+            dictionary = Dictionary.load(str(file))
+        except Exception as error:  # fairseq raises Exception itself
+            raise UsageError(f"{file} is no dictionary of fairseq ({error})") from error
         # As fairseq's task does; those that the file has keep their rows (translation_from_pretrained_bart.py).
         for added in (*(f"[{language}]" for language in _languages(task)), MASK):
             dictionary.add_symbol(added)

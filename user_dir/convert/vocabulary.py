@@ -99,14 +99,22 @@ def model_type(tokenizer: dict) -> str | None:
     return model.get("type") or next((kind for key, kind in said.items() if key in model), None)
 
 
+def steps(tokenizer: dict, part: str) -> list[dict]:
+    """Those of a part of what tokenizer.json holds, ``normalizer`` or ``pre_tokenizer``; it may be a sequence."""
+    held = tokenizer.get(part)
+    if not isinstance(held, dict):
+        return []
+    return held.get("normalizers") or held.get("pretokenizers") or [held]
+
+
 def by_row(ids: dict[str, int], path: Path) -> list[str]:
     """The tokens of a dict ``token: id`` in the order of their ids.
 
     Raises:
         UsageError: the ids are not 0, 1, 2 and so on.
     """
-    if not all(isinstance(number, int) for number in ids.values()):
-        raise UsageError(f"{path}: the ids of its tokens are not all numbers")
+    if not isinstance(ids, dict) or not all(isinstance(number, int) for number in ids.values()):
+        raise UsageError(f"{path}: its vocabulary is no list of tokens with their numbers")
     tokens = sorted(ids, key=ids.get)
     if [ids[token] for token in tokens] != list(range(len(tokens))):
         raise UsageError(f"{path}: the ids of its {len(tokens):,} tokens are not 0 to {len(tokens) - 1:,}")

@@ -20,6 +20,7 @@ from .vocabulary import (
     model_type,
     read_json,
     read_lines,
+    steps,
     token_name,
 )
 
@@ -98,8 +99,8 @@ def _cuts_as_bert(folder: Path) -> bool:
     if _tokenizer_class(folder) not in GENERAL:
         return False
     tokenizer = read_json(folder / "tokenizer.json")
-    parts = [(tokenizer.get(name) or {}).get("type") for name in ("normalizer", "pre_tokenizer")]
-    return not tokenizer or parts == ["BertNormalizer", "BertPreTokenizer"]
+    found = [step.get("type") for part in ("normalizer", "pre_tokenizer") for step in steps(tokenizer, part)]
+    return not tokenizer or found == ["BertNormalizer", "BertPreTokenizer"]
 
 
 def _said_by_general(folder: Path) -> dict:
@@ -108,8 +109,8 @@ def _said_by_general(folder: Path) -> dict:
         return {}
     names = {"lowercase": "do_lower_case", "strip_accents": "strip_accents"}
     names |= {"handle_chinese_chars": "tokenize_chinese_chars"}
-    normalizer = read_json(folder / "tokenizer.json").get("normalizer") or {}
-    return {theirs: normalizer[ours] for ours, theirs in names.items() if ours in normalizer}
+    found = steps(read_json(folder / "tokenizer.json"), "normalizer")
+    return {theirs: step[ours] for step in found for ours, theirs in names.items() if ours in step}
 
 
 def unknown_token(folder: Path) -> str:
@@ -127,4 +128,4 @@ def _pieces(folder: Path) -> list[str] | None:
     tokenizer = read_json(folder / "tokenizer.json")
     if model_type(tokenizer) != "WordPiece":
         return None
-    return by_row(tokenizer["model"]["vocab"], folder / "tokenizer.json")
+    return by_row(tokenizer["model"].get("vocab"), folder / "tokenizer.json")

@@ -10,11 +10,11 @@ from torch import nn
 
 from ..adapters import AdapterOptions, TrainedAdapters, add_adapter_args, attach_adapters
 from ..adapters.options import read_options
-from ..adapters.sites import LAYERS, first_adapted_layers
+from ..adapters.sites import LAYERS, transformer_layers
 from ..checkpoint.adapter_only import check_fingerprint, fill_in_backbone, keep_trained_only
 from ..checkpoint.upgrade import drop_fused_copies, fill_in_adapters, fill_in_versions
 from ..errors import UsageError, one_line_errors
-from ..modules import is_backbone_key, materialize_
+from ..modules import ADAPTER, is_backbone_key, materialize_
 
 logger = logging.getLogger(__name__)
 
@@ -76,9 +76,11 @@ class AdapterModelMixin:
             elif isinstance(module, LAYERS) or (isinstance(module, nn.Linear) and module.bias is None):
                 module.register_forward_pre_hook(_contiguous)
         if checkpoint_activations:
-            # A checkpointed layer gets no gradient unless one of its inputs requires one.
-            for layer in first_adapted_layers(self):
-                layer.register_forward_pre_hook(_require_grad)
+            # A checkpointed layer gets no gradient unless one of its inputs requires one. That of the first layer with
+            # an adapter does not, and with LayerDrop any may be the first.
+            for layer in transformer_layers(self):
+                if hasattr(layer, ADAPTER):
+                    layer.register_forward_pre_hook(_require_grad)
 
     def complete_state_dict(self, state_dict: dict) -> None:
         """Give a backbone's dict, in place, what this model has and files of the kind may lack."""
@@ -93,11 +95,11 @@ class AdapterModelMixin:
         try:
             super().upgrade_state_dict_named(state_dict, name)
         except KeyError as error:  # fairseq takes some for granted
+            if error.args[0] in state_dict:
+                raise
             with one_line_errors():
                 whose = self.adapter_args.backbone if refilled else "the checkpoint"
-                raise UsageError(
-                    f"{whose} is of another kind than --arch {self.adapter_args.arch}: it lacks {error.args[0]}"
-                ) from error
+                raise UsageError(f"{whose} is of another kind than the model: it lacks {error.args[0]}") from error
         if refilled:
             with one_line_errors():
                 check_fingerprint(self, state_dict)
@@ -112,7 +114,7 @@ class AdapterModelMixin:
 
 
 def _require_grad(module: nn.Module, args: tuple) -> None:
-    if torch.is_grad_enabled():
+    if torch.is_grad_enabled() and not args[0].requires_grad:
         args[0].requires_grad_(True)
 
 

@@ -8,9 +8,9 @@ from .objective import Objective
 from .prune import apply_masks_, prune
 from .registry import PRUNERS, SCOPES, Pruner, build_pruner, register_pruner
 from .report import format_report, sparsity_report
-from .selection import DegenerateScores, NothingLeft
+from .selection import DegenerateScores
 
 __all__ = [
-    "PRUNERS", "SCOPES", "DegenerateScores", "NothingLeft", "Objective", "Pruner", "apply_masks_", "build_pruner",
-    "format_report", "prune", "register_pruner", "sparsity_report",
+    "PRUNERS", "SCOPES", "DegenerateScores", "Objective", "Pruner", "apply_masks_", "build_pruner", "format_report",
+    "prune", "register_pruner", "sparsity_report",
 ]  # fmt: skip

@@ -6,10 +6,11 @@ from contextlib import contextmanager
 import torch
 from torch import Tensor, nn
 
+from ..errors import UsageError
 from ..modules import SparseWeight, prunable_weights
 from .objective import Objective
 from .registry import SCOPES, build_pruner
-from .selection import NothingLeft, check_scores, kept_count, select
+from .selection import check_scores, kept_count, select
 
 # Of the temporary draw: the adapters' own initialisation in the authors' code.
 DRAW_STD = 0.02
@@ -31,7 +32,7 @@ def prune(
         pruner: name of a registered pruner. Matrices that are zero throughout are scored as ``zeros_drawn``.
         sparsity: fraction of the weights to remove, ``0 <= sparsity < 1``.
         scope: ``global`` ranks all matrices together, ``matrix`` gives every matrix the same density.
-        seed: seed of everything random in the scores.
+        seed: seed of everything random in the scores, and of chance between equal ones.
         objective: the training loss; needed by the data-driven pruners.
 
     Returns:
@@ -39,7 +40,7 @@ def prune(
 
     Raises:
         ValueError: an option is out of range, or there is nothing to prune.
-        NothingLeft: the sparsity leaves no weight.
+        UsageError: the sparsity leaves no weight.
         DegenerateScores: the scores do not say which weights to keep.
     """
     if not 0 <= sparsity < 1:
@@ -57,7 +58,7 @@ def prune(
     total = sum(shape.numel() for shape in shapes.values())
     kept = kept_count(total, sparsity)
     if kept == 0:
-        raise NothingLeft(f"--sparsity {sparsity} leaves none of the adapters' {total} weights")
+        raise UsageError(f"--sparsity {sparsity} leaves none of the adapters' {total} weights")
     generator = torch.Generator().manual_seed(seed)
     with zeros_drawn(modules.values(), seed):
         scores = method.score({name: m.values for name, m in modules.items()}, objective, generator)

@@ -7,6 +7,7 @@ import logging
 from collections.abc import Mapping
 from fractions import Fraction
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -15,10 +16,6 @@ logger = logging.getLogger(__name__)
 
 class DegenerateScores(ValueError):
     """The scores do not say which weights to keep."""
-
-
-class NothingLeft(ValueError):
-    """A sparsity so near to 1 that no weight stays."""
 
 
 def kept_count(total: int, sparsity: float) -> int:
@@ -30,7 +27,8 @@ def keep_highest(scores: Tensor, count: int, generator: torch.Generator) -> Tens
     """Boolean mask of the ``count`` highest scores of a 1-D tensor; of equals at the threshold, random ones stay."""
     if count == 0:
         return torch.zeros(scores.shape, dtype=torch.bool)
-    threshold = torch.kthvalue(scores, len(scores) - count + 1).values
+    # numpy's takes time in proportion to their number, in whatever order they are.
+    threshold = float(np.partition(scores.numpy(), len(scores) - count)[len(scores) - count])
     mask = scores > threshold
     equals = (scores == threshold).nonzero().flatten()
     stay = torch.randperm(len(equals), generator=generator)[: count - int(mask.sum())]
@@ -72,11 +70,11 @@ def check_scores(scores: Mapping[str, Tensor], pruner: str) -> None:
     if not constant:
         return
     first, value = next(iter(constant.items()))
-    found = f"{pruner}: all scores are {value:g} in {len(constant)} of {len(scores)} matrices (first: {first})"
-    reason = "the loss does not depend on them, or their initialisation is constant"
+    found = f"{pruner}: the scores of {len(constant)} of {len(scores)} matrices are equal throughout (first: {first}, "
+    found += f"{value:g}): the loss does not depend on these, or their initialisation is constant"
     if len(constant) == len(several):
-        raise DegenerateScores(f"{found}, so nothing says which weights to keep: {reason}; use --pruner random")
-    logger.warning("%s: %s", found, reason)
+        raise DegenerateScores(f"{found}, and nothing says which weights to keep; use --pruner random")
+    logger.warning("%s; between their weights, chance decides", found)
 
 
 def select(

@@ -31,7 +31,6 @@ from ..pruning import (
     PRUNERS,
     SCOPES,
     DegenerateScores,
-    NothingLeft,
     apply_masks_,
     build_pruner,
     format_report,
@@ -79,7 +78,8 @@ class PruneAtInitConfig(FairseqDataclass):
         },
     )
     prune_seed: Optional[int] = field(
-        default=None, metadata={"help": "seed of random scores and of the pruning batches (default: --seed)"}
+        default=None,
+        metadata={"help": "seed of random scores, chance between equal ones and the pruning batches (default: --seed)"},
     )
     matmul_precision: Optional[str] = field(
         default=None,
@@ -262,7 +262,7 @@ class PruneAtInitMixin:
                 masks = prune(
                     model, options.pruner, options.sparsity, scope=options.prune_scope, seed=seed, objective=objective
                 )
-            except (DegenerateScores, NothingLeft) as error:
+            except DegenerateScores as error:
                 raise UsageError(str(error)) from error
             except torch.OutOfMemoryError as error:
                 raise UsageError(
