@@ -81,11 +81,16 @@ def fill_in_backbone(model: nn.Module, state_dict: dict) -> bool:
         raise UsageError(f"the checkpoint holds adapters only and does not say on which backbone: {NAME_IT}")
     if not os.path.isfile(path):
         raise UsageError(f"the adapters' backbone {path} is not there: {NAME_IT}")
+    backbone = _read_backbone(path)
+    state_dict.update({key: value for key, value in backbone.items() if key not in state_dict})
+    return True
+
+
+def _read_backbone(path: str) -> dict:
     backbone = read_state(path)["model"]
     if has_adapters(backbone):
         raise UsageError(f"{path} holds adapters and is no plain backbone: {NAME_IT}")
-    state_dict.update({key: value for key, value in backbone.items() if key not in state_dict})
-    return True
+    return backbone
 
 
 def check_fingerprint(model: nn.Module, state_dict: Mapping[str, Tensor]) -> None:
@@ -106,12 +111,10 @@ def check_fingerprint(model: nn.Module, state_dict: Mapping[str, Tensor]) -> Non
 def check_is_backbone(model: nn.Module, path: str, wanted: str, adapters: str) -> None:
     """
     Raises:
-        UsageError: the file ``path`` does not fit the model, or has not the fingerprint ``wanted`` of the backbone that
-            the file ``adapters`` was trained on.
+        UsageError: the file ``path`` is no plain backbone, does not fit the model, or has not the fingerprint
+            ``wanted`` of the backbone that the file ``adapters`` was trained on.
     """
-    backbone = read_state(path)["model"]
-    if has_adapters(backbone):
-        raise UsageError(f"{path} holds adapters and is no plain backbone")
+    backbone = _read_backbone(path)
     check_fits(model, backbone, path)
     model.upgrade_state_dict_named(backbone, "")
     if backbone_fingerprint(model, backbone) != wanted:
