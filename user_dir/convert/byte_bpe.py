@@ -8,19 +8,8 @@ import json
 from pathlib import Path
 
 from ..errors import UsageError
-from .vocabulary import (
-    DICTIONARY,
-    MASK,
-    SPECIAL,
-    TOKENIZER,
-    Vocabulary,
-    append_added,
-    by_row,
-    model_type,
-    read_json,
-    read_lines,
-    steps,
-)
+from .tokenizer_files import TOKENIZER, by_row, model_type, read_json, read_lines, steps
+from .vocabulary import DICTIONARY, MASK, SPECIAL, Vocabulary, append_added
 
 ENCODER, MERGES = "encoder.json", "vocab.bpe"  # fairseq's names
 THEIR_ENCODER, THEIR_MERGES = "vocab.json", "merges.txt"

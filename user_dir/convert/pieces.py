@@ -10,7 +10,8 @@ from pathlib import Path
 from sentencepiece import SentencePieceProcessor
 
 from ..errors import UsageError
-from .vocabulary import MASK, SPECIAL, Vocabulary, added_tokens, append_added
+from .tokenizer_files import added_tokens
+from .vocabulary import MASK, SPECIAL, Vocabulary, append_added
 
 FILE = "sentencepiece.bpe.model"
 OWN = ("<unk>", "<s>", "</s>")

@@ -24,7 +24,8 @@ from .byte_bpe import write_byte_bpe
 from .folder import CONFIG, SAFETENSORS
 from .kind import TOKEN_IDS, Kind
 from .roberta import ROBERTA
-from .vocabulary import DICTIONARY, MASK, TOKENIZER
+from .tokenizer_files import TOKENIZER
+from .vocabulary import DICTIONARY, MASK
 
 HEADS = "classification_heads."
 

@@ -10,19 +10,8 @@ from pathlib import Path
 import torch
 
 from ..errors import UsageError
-from .vocabulary import (
-    MASK,
-    SPECIAL,
-    TOKENIZER,
-    Vocabulary,
-    append_added,
-    by_row,
-    model_type,
-    read_json,
-    read_lines,
-    steps,
-    token_name,
-)
+from .tokenizer_files import TOKENIZER, by_row, model_type, read_json, read_lines, steps, token_name
+from .vocabulary import MASK, SPECIAL, Vocabulary, append_added
 
 FILE = "vocab.txt"
 # Tokenizers of transformers that cut text as BERT's does, and general ones: of these, tokenizer.json says how they do.
@@ -46,7 +35,8 @@ def read_wordpiece(folder: Path, rows: int) -> Vocabulary:
     if (folder / TOKENIZER).is_file():  # says whether the pieces are cased
         files[TOKENIZER] = folder / TOKENIZER
     config = read_json(folder / TOKENIZER)
-    said = _said_by_general(folder)
+    general = _general(folder)
+    said = dict(general or {})
     if (unknown := unknown_token(folder)) != config.get("unk_token", NAMES["unk_token"]):
         said |= {"unk_token": unknown}
     if said:
@@ -70,7 +60,7 @@ def read_wordpiece(folder: Path, rows: int) -> Vocabulary:
     if how["strip_accents"] not in (None, how["lowercase"]) or not how["handle_chinese_chars"]:
         notes.append(f"--bpe bert knows neither strip_accents nor tokenize_chinese_chars, which {TOKENIZER} sets")
     own = _tokenizer_class(folder)
-    if own not in CLASSES and not _cuts_as_bert(folder):
+    if own not in CLASSES and general is None:
         files, bpe = {}, f"a {own} of transformers alone, which cuts it in words of its own first"
     return Vocabulary(symbols, files, bpe, ids, order=torch.tensor(first + rest), notes=notes)
 
@@ -80,7 +70,7 @@ def normalization(folder: Path) -> dict[str, bool | None]:
 
     Where ``tokenizer_config.json`` does not say whether letters are lowered, a vocabulary with capitals says no.
     """
-    config = read_json(folder / TOKENIZER) | _said_by_general(folder)
+    config = read_json(folder / TOKENIZER) | (_general(folder) or {})
     capitals = any(piece != piece.lower() for piece in _pieces(folder) or [] if not piece.startswith("["))
     return {
         "lowercase": config.get("do_lower_case", not capitals),
@@ -94,22 +84,19 @@ def _tokenizer_class(folder: Path) -> str:
     return next(filter(None, named), CLASSES[0]).removesuffix("Fast")
 
 
-def _cuts_as_bert(folder: Path) -> bool:
-    """Whether it is a general tokenizer with BERT's normaliser and words; without tokenizer.json, nothing denies it."""
+def _general(folder: Path) -> dict | None:
+    """What tokenizer.json alone says of a general tokenizer's normaliser, under the names of tokenizer_config.json.
+
+    None if it is no general one, or has not BERT's normaliser and words; without tokenizer.json, nothing denies these.
+    """
     if _tokenizer_class(folder) not in GENERAL:
-        return False
+        return None
     tokenizer = read_json(folder / "tokenizer.json")
-    found = [step.get("type") for part in ("normalizer", "pre_tokenizer") for step in steps(tokenizer, part)]
-    return not tokenizer or found == ["BertNormalizer", "BertPreTokenizer"]
-
-
-def _said_by_general(folder: Path) -> dict:
-    """What tokenizer.json alone says of a general tokenizer's normaliser, under the names of tokenizer_config.json."""
-    if not _cuts_as_bert(folder):
-        return {}
+    found = [step for part in ("normalizer", "pre_tokenizer") for step in steps(tokenizer, part)]
+    if tokenizer and [step.get("type") for step in found] != ["BertNormalizer", "BertPreTokenizer"]:
+        return None
     names = {"lowercase": "do_lower_case", "strip_accents": "strip_accents"}
     names |= {"handle_chinese_chars": "tokenize_chinese_chars"}
-    found = steps(read_json(folder / "tokenizer.json"), "normalizer")
     return {theirs: step[ours] for step in found for ours, theirs in names.items() if ours in step}
 
 
