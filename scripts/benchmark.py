@@ -22,7 +22,6 @@ import platform
 import re
 import resource
 import statistics
-import sys
 import tempfile
 import time
 import warnings
@@ -35,24 +34,22 @@ from pathlib import Path
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # threads that spin would count as CPU time
 logging.disable(logging.INFO)
 warnings.filterwarnings("ignore")  # fairseq and hydra deprecate their own calls, at every build
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
 import fairseq  # noqa: E402
+import sparse_adapter  # noqa: E402, F401  (registers the task and the model)
 import torch  # noqa: E402
 from fairseq import criterions, options, utils  # noqa: E402
 from fairseq.data import Dictionary  # noqa: E402
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf  # noqa: E402
 from fairseq.trainer import Trainer  # noqa: E402
+from sparse_adapter.files import write_json  # noqa: E402
+from sparse_adapter.modules import is_adapter_key  # noqa: E402
+from sparse_adapter.pruning import PRUNERS, DegenerateScores, Objective, apply_masks_, prune  # noqa: E402
+from sparse_adapter.tasks.scoring import untouched  # noqa: E402
+from sparse_adapter.tasks.translation import SparseAdapterTranslationTask  # noqa: E402
 from tabulate import tabulate  # noqa: E402
 from torch import nn  # noqa: E402
 from tqdm import tqdm  # noqa: E402
-
-import user_dir  # noqa: E402, F401  (registers the task and the model)
-from user_dir.files import write_json  # noqa: E402
-from user_dir.modules import is_adapter_key  # noqa: E402
-from user_dir.pruning import PRUNERS, DegenerateScores, Objective, apply_masks_, prune  # noqa: E402
-from user_dir.tasks.scoring import untouched  # noqa: E402
-from user_dir.tasks.translation import SparseAdapterTranslationTask  # noqa: E402
 
 SYSTEMS = {"full": "full fine-tuning", "dense": "dense adapter", "compact": "compact sparse adapter"}
 WARM_UP = 2  # steps of each system before the clock runs: the first ones allocate

@@ -13,7 +13,6 @@ import argparse
 import logging
 import os
 import statistics
-import sys
 import time
 import warnings
 from argparse import Namespace
@@ -22,20 +21,18 @@ from pathlib import Path
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 logging.disable(logging.INFO)
 warnings.filterwarnings("ignore")
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+import sparse_adapter  # noqa: E402, F401  (registers the model)
 import torch  # noqa: E402
 from fairseq.sequence_generator import SequenceGenerator  # noqa: E402
 from omegaconf import OmegaConf  # noqa: E402
+from sparse_adapter.checkpoint.rebuild import UnnamedDictionary, build_model  # noqa: E402
+from sparse_adapter.files import write_json  # noqa: E402
+from sparse_adapter.modules import prunable_weights  # noqa: E402
+from sparse_adapter.pruning import apply_masks_, prune  # noqa: E402
 from tabulate import tabulate  # noqa: E402
 from torch import nn  # noqa: E402
 from tqdm import tqdm  # noqa: E402
-
-import user_dir  # noqa: E402, F401  (registers the model)
-from user_dir.checkpoint.rebuild import UnnamedDictionary, build_model  # noqa: E402
-from user_dir.files import write_json  # noqa: E402
-from user_dir.modules import prunable_weights  # noqa: E402
-from user_dir.pruning import apply_masks_, prune  # noqa: E402
 
 PLAIN = "plain backbone"
 SYSTEMS = {  # name: (adapter, sparsity)

@@ -14,7 +14,6 @@ import logging
 import os
 import random
 import statistics
-import sys
 import tempfile
 import time
 import warnings
@@ -24,21 +23,19 @@ from pathlib import Path
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 logging.disable(logging.INFO)
 warnings.filterwarnings("ignore")
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
+import sparse_adapter  # noqa: E402, F401  (registers the model)
 import torch  # noqa: E402
+from sparse_adapter.checkpoint.adapter_file import fresh_checkpoint, write_adapter_file  # noqa: E402
+from sparse_adapter.checkpoint.adapter_only import whole_state  # noqa: E402
+from sparse_adapter.checkpoint.rebuild import UnnamedDictionary, build_model, own_arguments  # noqa: E402
+from sparse_adapter.files import write_json  # noqa: E402
+from sparse_adapter.modules import is_adapter_key, prunable_weights  # noqa: E402
+from sparse_adapter.pruning import apply_masks_, prune  # noqa: E402
+from sparse_adapter.serving import PLAIN, Translator  # noqa: E402
 from tabulate import tabulate  # noqa: E402
 from torch import nn  # noqa: E402
 from tqdm import tqdm  # noqa: E402
-
-import user_dir  # noqa: E402, F401  (registers the model)
-from user_dir.checkpoint.adapter_file import fresh_checkpoint, write_adapter_file  # noqa: E402
-from user_dir.checkpoint.adapter_only import whole_state  # noqa: E402
-from user_dir.checkpoint.rebuild import UnnamedDictionary, build_model, own_arguments  # noqa: E402
-from user_dir.files import write_json  # noqa: E402
-from user_dir.modules import is_adapter_key, prunable_weights  # noqa: E402
-from user_dir.pruning import apply_masks_, prune  # noqa: E402
-from user_dir.serving import PLAIN, Translator  # noqa: E402
 
 TARGET = 0.9  # share of one domain's speed that two domains by turns have to reach
 LANGUAGES = {"source_lang": "source", "target_lang": "target"}
