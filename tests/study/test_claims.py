@@ -71,6 +71,15 @@ def test_two_metrics_of_a_task_are_refused():
         Scores(runs, NO_CURVES)
 
 
+def test_two_tasks_of_one_label_are_told_apart():
+    runs = [frame(("houlsby-dense", 1, 60.0, None), ("houlsby-snip0.4", 1, score, None)) for score in (62.0, 66.0)]
+    other = runs[1].assign(task="rte256", run="rte256-" + runs[1]["run"])
+    found = Scores(pd.concat([runs[0], other]), NO_CURVES)
+    assert found.tasks == {"rte": "RTE (rte)", "rte256": "RTE (rte256)"}
+    part = {part.label: part for claim in judge(found) for part in claim.parts}["snip s = 0.4 against dense"]
+    assert part.comparison.n == 2 and part.comparison.difference == 4
+
+
 def rates(by_rate: dict) -> Scores:
     """Scores of the dense adapter, ``{learning rate: {seed: score}}``."""
     rows = [("houlsby-dense", seed, value, lr) for lr, values in by_rate.items() for seed, value in values.items()]
@@ -96,7 +105,10 @@ def test_a_rate_at_which_runs_fail_is_not_chosen():
                  ("houlsby-dense", 2, None, 1e-2))  # fmt: skip
     runs.loc[3, "status"] = "failed"
     choice = Scores(runs, NO_CURVES).chosen["rte", "b", "houlsby-dense"]
-    assert choice.rate == 1e-3 and choice.failed == {1e-3: 0, 1e-2: 1} and choice.means[1e-2] == 66.5
+    assert choice.rate == 1e-3 and choice.failed == {1e-3: 0, 1e-2: 1} and choice.means[1e-2] is None
+    diverged = pd.concat([runs, frame(("houlsby-dense", 1, 60.0, 1e-4), ("houlsby-dense", 2, 66.9, 1e-4))])
+    choice = Scores(diverged, NO_CURVES).chosen["rte", "b", "houlsby-dense"]  # its seeds decide nothing, either
+    assert (choice.rate, choice.seeds, choice.means) == (1e-3, (1, 2), {1e-4: 63.45, 1e-3: 66.0, 1e-2: None})
     runs.loc[1, "status"] = "failed"  # of both
     assert Scores(runs, NO_CURVES).chosen["rte", "b", "houlsby-dense"].rate == 1e-2
 
@@ -303,8 +315,9 @@ def test_an_average_over_other_tasks_than_the_paper_s_says_so(tmp_path):
 
 def test_an_average_is_over_tasks_of_glue_only(tmp_path):
     glue = {"cola": {}, "mrpc": {}, "sts-b": {}, "rte": {}}
-    table = first_table(tmp_path, **glue, squad={"data": str(tmp_path / "squad")})
-    assert columns(table) == [PARAMETERS, "CoLA", "MRPC", "STS-B", "RTE", "SQuAD", AVERAGE]
+    own = {"mine": {"example": "glue", "env": {"TASK": "mine"}}}
+    table = first_table(tmp_path, **glue, squad={"data": str(tmp_path / "squad")}, **own)
+    assert columns(table) == [PARAMETERS, "CoLA", "MRPC", "STS-B", "RTE", "SQuAD", "mine", AVERAGE]
     row = {label: cell.mean for (name, (_, label)), cell in table.cells.items() if name == "w/ SNIP"}
     assert row[AVERAGE] == pytest.approx(sum(row[task] for task in ("CoLA", "MRPC", "STS-B", "RTE")) / 4)
 

@@ -8,7 +8,7 @@ from sparse_adapter.errors import UsageError
 from sparse_adapter.study.config import read_config
 from sparse_adapter.study.grid import make_plan
 
-from .made_up import CONFIGS, places, plan_of, pretended
+from .made_up import CONFIGS, places, places_of_table2, plan_of, pretended
 
 BLOCK = {"family": "houlsby", "pruner": "snip"}
 
@@ -61,6 +61,10 @@ def changed(tmp_path, **keys):
         ({"tasks": ["rte"], "env": {"LR": [1e-3, 1e-4]}}, "LR is [0.001, 0.0001], which is no text or number"),
         ({"tasks": ["cola", {"mine": {"example": "glue"}}]}, "is no list of names"),
         ({"data": 5}, "data 5 is no folder"),
+        ({"tasks": {"rte": {"label": 2024}}}, "tasks.rte: label 2024 is no text; put it in quotes"),
+        ({"tasks": {"mine": {"example": 3}}}, "tasks.mine: example 3 is no text"),
+        ({"tasks": {"rte": {"curve": 3}}}, "tasks.rte: curve 3 is no metric"),
+        ({"tasks": {"rte": {"curve": ["acc", 3]}}}, "curve ['acc', 3] is no metric"),
         ({"flags": "--adam-betas '(0.9, 0.98)"}, "No closing quotation"),
         ({"grid": [{"bottleneck": float("inf")}]}, "bottleneck Infinity is not a whole number"),
         ({"tasks": ["rte"], "env": {"MAX_LENGTH": 64}}, "MAX_LENGTH does nothing there: it is a setting of prepare"),
@@ -81,7 +85,7 @@ def test_a_file_that_is_not_there_or_no_yaml(tmp_path):
     (tmp_path / "broken.yaml").write_text("a: [1\n")
     with pytest.raises(UsageError, match="broken.yaml"):
         read_config(tmp_path / "broken.yaml")
-    for name in ("a: b.yaml", "a #2.yaml"):
+    for name in ("a: b.yaml", "a #2.yaml", "[draft] a.yaml", "@a.yaml", "{a}.yaml", "'a.yaml", "*a.yaml"):
         (tmp_path / name).write_text("tasks: [rte]")
         with pytest.raises(UsageError, match="give the config a plain name"):
             read_config(tmp_path / name)
@@ -128,6 +132,32 @@ def test_overrides(tmp_path):
     study = read_config(path, ["seeds=[7]", "env.MAX_EPOCH=2", "tasks.one.metric=f1", "resume=true"])
     assert study.seeds == (7,) and study.resume and not study.keep_checkpoints
     assert study.tasks[0].env["MAX_EPOCH"] == "2" and study.tasks[0].metric == "f1"
+
+
+def test_an_override_replaces(tmp_path):
+    path = changed(tmp_path, backbone=None, backbones={"old": "here/backbone"}, env={"MAX_EPOCH": 3, "LR": 1e-3})
+    new = tmp_path / "raw #2"
+    new.mkdir()
+    (new / "model.pt").touch()
+    study = read_config(path, [f"data={new}", f"backbone={new}", "env={MAX_EPOCH: 2}"])
+    (task,) = study.tasks
+    assert task.env == {"MAX_EPOCH": "2"} and task.prepare == {"RAW": str(new)}
+    assert [backbone.folder for backbone in task.backbones] == [new]
+    study = read_config(path, [f"backbones={{new: '{new}'}}"])
+    assert [backbone.name for backbone in study.tasks[0].backbones] == ["new"]
+
+
+@pytest.mark.parametrize("word", ["tasks=[squad,rte]", "tasks=squad"])
+def test_some_of_the_tasks_of_a_config(tmp_path, word):
+    study = read_config(CONFIGS / "table2.yaml", [*places_of_table2(tmp_path), word])
+    found = {task.name: task.backbones[0].name for task in study.tasks}
+    assert found == ({"squad": "bert.base", "rte": "bert.base"} if "rte" in word else {"squad": "bert.base"})
+    assert study.tasks[0].prepare["SQUAD_TRAIN"] == str(tmp_path / "squad" / "train-v1.1.json")
+
+
+def test_an_override_that_fits_nothing(tmp_path):
+    with pytest.raises(UsageError, match="tasks.rte.data=x: tasks.rte is a list"):
+        read_config(changed(tmp_path, tasks=["rte"]), ["tasks.rte.data=x"])
 
 
 def test_overrides_may_follow_options(capsys):

@@ -2,7 +2,10 @@
 
 import csv
 import multiprocessing
+import os
 import random
+import signal
+import sys
 import time
 from pathlib import Path
 
@@ -155,6 +158,39 @@ def test_an_interrupted_study_leaves_its_results(tmp_path, monkeypatch):
         main(["study", str(pretended(tmp_path / "here")), "--out", str(tmp_path / "study")])
     with (tmp_path / "study" / "results.csv").open() as file:
         assert {row["status"] for row in csv.DictReader(file)} == {"missing"}
+
+
+SUBMITS = """
+import pathlib, time
+pathlib.Path("FOLDER/submitted").touch()
+try:
+    time.sleep(60)
+except KeyboardInterrupt:
+    time.sleep(0.5)
+    pathlib.Path("FOLDER/cancelled").touch()
+"""
+
+
+@pytest.mark.parametrize("killed", [False, True])
+def test_what_was_submitted_to_a_cluster_is_cancelled(tmp_path, monkeypatch, killed):
+    """By Snakemake, which a stand-in is for here: it is given the time."""
+    submits = SUBMITS.replace("FOLDER", str(tmp_path))
+    monkeypatch.setattr("sparse_adapter.study.engine._command", lambda *words: [sys.executable, "-c", submits])
+    (tmp_path / "profile").mkdir()
+    words = ["study", str(pretended(tmp_path / "here")), "--out", str(tmp_path / "out"), "--profile"]
+    process = multiprocessing.get_context("fork").Process(target=main, args=([*words, str(tmp_path / "profile")],))
+    process.start()
+    wait_for(tmp_path / "submitted")
+    os.kill(process.pid, signal.SIGKILL if killed else signal.SIGINT)
+    process.join()
+    wait_for(tmp_path / "cancelled")
+
+
+def wait_for(file: Path) -> None:
+    deadline = time.monotonic() + 30
+    while not file.exists():
+        assert time.monotonic() < deadline, file
+        time.sleep(0.05)
 
 
 def test_a_dry_run_runs_nothing(tmp_path, capfd):

@@ -62,6 +62,13 @@ def test_the_size_of_a_family_is_its_own_setting(tmp_path):
     assert run.bottleneck is None
 
 
+def test_a_bottleneck_that_would_do_nothing_is_refused(tmp_path):
+    (run,) = plan_with(tmp_path / "one", {"family": "lora+houlsby", "bottleneck": 8}).runs.values()
+    assert run.env["BOTTLENECK"] == "8"
+    with pytest.raises(UsageError, match="no size of lora.prefix: set LORA_RANK and PREFIX_LENGTH with env"):
+        plan_with(tmp_path / "two", {"family": "lora+prefix", "bottleneck": 8})
+
+
 def test_settings_of_the_scripts(tmp_path):
     plan = plan_with(
         tmp_path,
@@ -94,6 +101,18 @@ def test_a_fusion_alone_brings_its_sources(tmp_path):
     plan = plan_with(tmp_path, {"family": "adapter_fusion", "lr": 0.001})
     assert systems(plan) == ["pfeiffer-dense", "adapter_fusion-dense"]
     assert [run.lr for run in plan.runs.values()] == [None, 0.001]
+
+
+def test_a_fusion_has_the_size_of_what_it_fuses(tmp_path):
+    plan = plan_with(tmp_path, {"family": "adapter_fusion", "bottleneck": [8, 16]})
+    assert [(run.system, run.bottleneck) for run in plan.runs.values() if not run.sources] == [
+        ("pfeiffer8-dense", 8),
+        ("pfeiffer16-dense", 16),
+    ]
+    sources = {run.system: run.sources for run in plan.runs.values() if run.sources}
+    assert sources == {f"adapter_fusion{r}-dense": (f"one-backbone-pfeiffer{r}-dense-seed1",) for r in (8, 16)}
+    given = plan_with(tmp_path / "given", {"family": ["pfeiffer", "adapter_fusion"], "bottleneck": [8, 16]})
+    assert len(given.runs) == 4
 
 
 @pytest.mark.parametrize("axis", [{"lr": [1e-4, 1e-3]}, {"bottleneck": [8, 16]}])

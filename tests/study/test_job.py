@@ -210,7 +210,7 @@ def test_a_run_that_was_begun_with_other_settings_is_left_alone(study):
 
 def test_a_run_on_data_that_were_prepared_otherwise_is_left_alone(study):
     one = study("prepare.MAX_LENGTH=128", "seeds=[1]")
-    assert one.run("snip")["prepared"] == {"MAX_LENGTH": "128"}
+    assert one.run("snip")["prepared"]["MAX_LENGTH"] == "128"
     (one.root / "data" / "one-backbone.json").unlink()  # what the message of the data asks for
     other = study("prepare.MAX_LENGTH=32", "seeds=[1]")
     with pytest.raises(UsageError, match="snip0.4-seed1 was made with other settings: MAX_LENGTH was 128 and is 32"):
@@ -219,6 +219,17 @@ def test_a_run_on_data_that_were_prepared_otherwise_is_left_alone(study):
         other.run("snip")
     seeds = make_plan(read_config(one.config, ["prepare.MAX_LENGTH=32", "seeds=[2]"]))
     with pytest.raises(UsageError, match="snip0.4-seed1 would be averaged with .*seed2 .* was 128 and is 32"):
+        check_same_settings(one.root, seeds)
+
+
+def test_a_run_on_other_raw_data_is_not_averaged(study):
+    one = study("seeds=[1]")
+    one.run("snip")
+    (one.root / "data" / "one-backbone.json").unlink()  # what the message of the data asks for
+    other = one.root.parent / "other"
+    other.mkdir()
+    seeds = make_plan(read_config(one.config, [f"data={other}", "seeds=[2]"]))
+    with pytest.raises(UsageError, match=f"RAW was .* and is {other}"):
         check_same_settings(one.root, seeds)
 
 
@@ -231,7 +242,10 @@ def test_a_finished_run_is_shown_with_the_settings_that_it_was_made_with(study):
     results = collect(one.root)["results"].set_index("run")
     settings = {name: json.loads(row["settings"])["MAX_EPOCH"] for name, row in results.iterrows()}
     assert settings == {"one-backbone-full-seed1": "9", "one-backbone-houlsby-dense-seed1": "9", one.names["snip"]: "1"}
-    assert "MAX_EPOCH=1 " in results["command"][one.names["snip"]]
+    command = results["command"][one.names["snip"]]
+    assert all(
+        word in command.split() for word in ("MAX_EPOCH=1", "BACKBONE_DIR=backbone", "BACKBONE=backbone/model.pt")
+    )
 
 
 def test_no_setting_of_the_scripts_comes_from_the_user_s_shell():

@@ -65,7 +65,7 @@ def test_chosen_learning_rates_are_shown(tmp_path):
     write_report([finished_plan(tmp_path / "study", plan, without="lr0.0001-seed2")], tmp_path / "out")
     text = (tmp_path / "out" / "README.md").read_text()
     scored, row = rows(text, "| one ")
-    assert scored == ["one", "accuracy, %", "-", "277", "last"]
+    assert scored == ["one", "accuracy, %", "-", "277", "-"]
     assert row[:3] == ["one", "backbone", "houlsby-dense"] and row[3] in ("0.001", "0.0001") and row[5] == "1"
     assert re.fullmatch(r"0\.0001: \d\d\.\d, 0\.001: \d\d\.\d", row[4])
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ..adapters import ADAPTERS
@@ -24,6 +24,7 @@ TASK_KEYS = ("example", "data", "backbone", "backbones", "env", "prepare", "flag
 BACKBONE_KEYS = ("folder", "env")
 AXES = ("family", "pruner", "sparsity", "large_sparse", "bottleneck", "lr")
 BLOCK_KEYS = (*AXES, "env", "flags")
+FOLDERS = ("data", "backbone", "examples")  # whose names are no YAML
 SCRIPTS = ("prepare.sh", "train.sh", "evaluate.sh")
 
 
@@ -84,20 +85,44 @@ def read_config(path: Path, overrides: Iterable[str] = ()) -> Study:
         UsageError: the file is missing or no YAML, a key or a value is none that there is, a folder is missing.
     """
     try:
-        config = OmegaConf.merge(OmegaConf.load(path), OmegaConf.from_dotlist(list(overrides)))
+        config = OmegaConf.load(path)
+        if not isinstance(config, DictConfig):
+            raise UsageError(f"{path} is no config: it has no keys")
+        for override in overrides:
+            _override(config, *override.split("=", maxsplit=1))
         raw = OmegaConf.to_container(config, resolve=True)
     except OSError as error:
         raise UsageError(f"{path}: {error.strerror or error}") from error
     except (yaml.YAMLError, OmegaConfBaseException, UnicodeDecodeError) as error:
         raise UsageError(f"{path}: {error}") from error
-    if not isinstance(raw, dict):
-        raise UsageError(f"{path} is no config: it has no keys")
-    if yaml.safe_load(f"{path.stem}/") != f"{path.stem}/":  # as Snakemake reads it
+    if not _is_plain(path.stem):
         raise UsageError(f"{path}: give the config a plain name, which its plan is found by")
     try:
         return _study(path.stem, raw)
     except UsageError as error:
         raise UsageError(f"{path}: {error}") from error
+
+
+def _is_plain(name: str) -> bool:
+    """Whether Snakemake, which reads it as YAML, takes a name for what it is."""
+    try:
+        return yaml.safe_load(f"{name}/") == f"{name}/"
+    except yaml.YAMLError:
+        return False
+
+
+def _override(config: DictConfig, key: str, text: str) -> None:
+    """Put a value in place of what the config says; tasks, by their names alone, are those of the config."""
+    value = text if key in FOLDERS and not text.startswith("{") else OmegaConf.from_dotlist([f"value={text}"]).value
+    if key == "tasks" and isinstance(config.get(key), DictConfig) and not isinstance(value, DictConfig):
+        names = _names(OmegaConf.to_container(value) if isinstance(value, ListConfig) else value)
+        value = {name: config.tasks.get(name) for name in names}
+    if key in ("backbone", "backbones"):
+        config.pop("backbones" if key == "backbone" else "backbone", None)
+    try:
+        OmegaConf.update(config, key, value, merge=False, force_add=True)
+    except (TypeError, ValueError) as error:  # a name where a list wants a number
+        raise UsageError(f"{key}={text}: {key.rpartition('.')[0]} is a list in the config") from error
 
 
 def _study(name: str, raw: dict) -> Study:
@@ -135,6 +160,12 @@ def _study(name: str, raw: dict) -> Study:
 def _task(name: str, entry: dict, raw: dict, examples: Path) -> Task:
     where = f"tasks.{name}"
     _check_keys(entry, TASK_KEYS, where)
+    for key in ("example", "metric", "label"):
+        if not isinstance(entry.get(key), str | None):
+            raise UsageError(f"{where}: {key} {entry[key]!r} is no text; put it in quotes")
+    curve = [entry["curve"]] if isinstance(entry.get("curve"), str) else entry.get("curve") or []
+    if not (isinstance(curve, list) and all(isinstance(metric, str) for metric in curve)):
+        raise UsageError(f"{where}: curve {curve!r} is no metric and no list of metrics")
     known = KNOWN.get(name)
     if known is None and "example" not in entry:
         near = _nearest(name, KNOWN)
@@ -150,7 +181,6 @@ def _task(name: str, entry: dict, raw: dict, examples: Path) -> Task:
         raise UsageError(f"{where}: data is missing: the folder of the raw data")
     if not isinstance(data, str):
         raise UsageError(f"{where}: data {data!r} is no folder")
-    curve = entry.get("curve") or (known.curve if known else CURVES.get(example, ("acc", "loss")))
     prepare = _settings(raw.get("prepare"), "prepare") | _settings(entry.get("prepare"), f"{where}.prepare")
     return Task(
         name=name,
@@ -161,7 +191,7 @@ def _task(name: str, entry: dict, raw: dict, examples: Path) -> Task:
         env=_settings(raw.get("env"), "env") | _settings(entry.get("env"), f"{where}.env"),
         flags=(*_words(raw.get("flags")), *_words(entry.get("flags"))),
         metric=entry.get("metric") or (known.metric if known else METRICS.get(example)),
-        curve=(curve,) if isinstance(curve, str) else tuple(curve),
+        curve=tuple(curve) or (known.curve if known else CURVES.get(example, ("acc", "loss"))),
         backbones=_backbones(entry if {"backbone", "backbones"} & set(entry) else raw, where),
     )
 

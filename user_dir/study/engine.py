@@ -24,6 +24,7 @@ from .processes import end_with_parent
 
 LOG = "snakemake.log"
 _HAND_OVER = 15  # seconds for the processes of a study that was killed to be gone
+_CANCEL = 60  # seconds for Snakemake to cancel what it has submitted
 
 
 @dataclass(frozen=True)
@@ -64,6 +65,15 @@ def execute(folder: Path, plan: Plan, slots: Slots, lock: int) -> int:
     wanted = missing(folder, plan)
     if not wanted:
         return 0
+    # Jobs of this machine end with Snakemake, however it ends. What it has submitted to a cluster it cancels when it is
+    # interrupted, once: Ctrl-C in the terminal is not to reach it, too.
+    submits = slots.profile is not None
+    end = signal.SIGINT if submits else signal.SIGKILL
+
+    def prepare_child() -> None:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)  # which a study in the background ignores
+        end_with_parent(end)
+
     with (folder / LOG).open("ab") as log:
         engine = subprocess.Popen(
             _command(folder, plan, slots, wanted),
@@ -71,15 +81,20 @@ def execute(folder: Path, plan: Plan, slots: Slots, lock: int) -> int:
             stderr=log,
             stdin=subprocess.DEVNULL,
             pass_fds=[lock],
-            preexec_fn=lambda: end_with_parent(signal.SIGKILL),
+            preexec_fn=prepare_child,
+            start_new_session=submits,
         )
     try:
         _follow(engine, folder, plan)
         return engine.wait()
     finally:
-        if engine.poll() is None:  # the jobs end with it
-            engine.kill()
-            engine.wait()
+        if engine.poll() is None:
+            engine.send_signal(end)
+            try:
+                engine.wait(_CANCEL)
+            except subprocess.TimeoutExpired:
+                engine.kill()
+                engine.wait()
 
 
 def preview(folder: Path, plan: Plan, slots: Slots) -> int:

@@ -75,7 +75,10 @@ def _run(task: Task, backbone: Backbone, seed: int, block: dict, values: dict) -
     env = task.base | task.env | backbone.env | block["env"]
     env |= {"BACKBONE_DIR": str(backbone.folder), "BACKBONE": str(backbone.folder / "model.pt"), "SEED": str(seed)}
     env |= {"ADAPTER": family, "PRUNER": pruner, "SPARSITY": f"{sparsity:g}", "LARGE_SPARSE": str(large)}
-    size = SIZES.get(family, "BOTTLENECK")
+    size = _size(family)
+    if bottleneck is not None and size is None:
+        both = " and ".join(SIZES[part] for part in family.split("+"))
+        raise UsageError(f"grid: bottleneck is no size of {family}: set {both} with env")
     if bottleneck is not None:
         env[size] = str(int(bottleneck))
     if lr is not None:
@@ -106,6 +109,12 @@ def _run(task: Task, backbone: Backbone, seed: int, block: dict, values: dict) -
     )
 
 
+def _size(family: str) -> str | None:
+    """The setting that a family's ``bottleneck`` is; of several families, that of those which have one."""
+    sizes = dict.fromkeys(SIZES.get(part, "BOTTLENECK") for part in family.split("+"))
+    return "BOTTLENECK" if "BOTTLENECK" in sizes else next(iter(sizes)) if len(sizes) == 1 else None
+
+
 def _system(family: str, pruner: str, sparsity: float, large: int, bottleneck: float | None) -> str:
     if family == "none":
         return "full"
@@ -115,9 +124,13 @@ def _system(family: str, pruner: str, sparsity: float, large: int, bottleneck: f
 
 
 def _source(fusion: Run, task: Task, backbone: Backbone, values: dict, runs: dict[str, Run]) -> Run:
-    """The run on ``task`` that a fusion of this backbone and seed uses: pruned as it is, of the grid if it has one."""
+    """The run on ``task`` that a fusion of this backbone and seed uses: of its size if it has one, pruned as it is, of
+    the grid if it has one.
+    """
     same = {"task": task.name, "family": FUSED, "backbone": fusion.backbone}
     same |= {name: getattr(fusion, name) for name in ("pruner", "sparsity", "large_sparse", "seed")}
+    if "bottleneck" in values:
+        same["bottleneck"] = int(values["bottleneck"])
     found = [run for run in runs.values() if all(getattr(run, name) == value for name, value in same.items())]
     if len(found) > 1:
         raise UsageError(
@@ -127,4 +140,4 @@ def _source(fusion: Run, task: Task, backbone: Backbone, values: dict, runs: dic
     if found:
         return found[0]
     plain = {"env": {}, "flags": ()}
-    return _run(task, backbone, fusion.seed, plain, {**values, "family": FUSED, "bottleneck": None, "lr": None})
+    return _run(task, backbone, fusion.seed, plain, {**values, "family": FUSED, "lr": None})

@@ -29,7 +29,6 @@ from .plan import (
     Run,
     check_preparation,
     check_run,
-    portable,
     preparation_failure,
     preparation_record,
     read_plan,
@@ -140,7 +139,7 @@ def _begin(folder: Path, run: Run, data: Preparation) -> bool:
         scored = (folder / "scores.json").exists()
         if not scored and any(folder.glob("checkpoint*.pt")):
             raise JobFailed(f"{folder} has checkpoints and no scores, and is none of the study's: finish or move it")
-        write_json(settings, settings_of(run) | {"adopted": scored, "prepared": portable(data.env)})
+        write_json(settings, settings_of(run) | {"adopted": scored, "prepared": data.env})
     return _read(settings)["adopted"]
 
 

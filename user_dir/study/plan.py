@@ -178,8 +178,10 @@ def _check(made: Path, record: Path, part: Run | Preparation, data: Preparation 
 
 
 def _other_data(prepared: dict[str, str] | None, data: Preparation | None) -> str:
-    """What the data of a run were prepared with that they are not now, in words; older runs do not say."""
-    return "" if prepared is None or data is None else changes(prepared, portable(data.env))
+    """What the data of a run were prepared with that they are not now; older runs say no folders, or nothing."""
+    if prepared is None or data is None:
+        return ""
+    return changes(prepared, data.env if "BACKBONE_DIR" in prepared else portable(data.env))
 
 
 def _check_other_seeds(folder: Path, plan: Plan) -> None:

@@ -136,14 +136,24 @@ def _tasks(scores: Scores) -> Grid:
     rows = []
     for task, label in scores.tasks.items():
         runs = scores.runs[scores.runs["task"] == task]
-        example = scores.planned["example"][scores.planned["task"] == task].iloc[0]
+        planned = scores.planned[scores.planned["task"] == task]
+        example = planned["example"].iloc[0]
         counts = sorted({f"{int(n):,}" for n in runs["n"].dropna()})
         metric = METRIC_LABELS.get(runs["metric"].iloc[0], runs["metric"].iloc[0]) if len(runs) else "-"
-        checkpoint = "best on the validation set" if example in BEST else "last"
-        rows.append([label, metric, SCORED.get(example, "-"), ", ".join(counts) or "-", checkpoint])
+        scored = ", ".join(dict.fromkeys(_checkpoint(example, json.loads(own)) for own in planned["settings"]))
+        rows.append([label, metric, SCORED.get(example, "-"), ", ".join(counts) or "-", scored])
         if task in scores.fractions:
             rows[-1][1] += " (at most 1, where claims are about points: no claim is judged by it)"
     return Grid("What is scored", ["task", "score", "set", "examples", "checkpoint"], rows)
+
+
+def _checkpoint(example: str, settings: dict) -> str:
+    """What evaluate.sh scores, of the examples that are known."""
+    if example not in SCORED:
+        return "-"
+    if (count := settings.get("AVERAGE", "0")) != "0":
+        return f"average of the last {count}"
+    return "best on the validation set" if example in BEST else "last"
 
 
 def _unlike_settings(scores: Scores) -> Grid | None:
@@ -212,8 +222,8 @@ def _rates(scores: Scores) -> Grid | None:
         rows.append([scores.tasks[task], backbone, system, _rate(choice.rate), means, seeds])
     head = ["task", "backbone", "system", "chosen", "mean score of each", "over seeds"]
     note = (
-        "Rates are compared by the seeds that all of them have so far, and one with failed runs is not chosen where "
-        "another has none; scores are of all seeds of the chosen one."
+        "A rate with failed runs is not chosen where another has none, and the others are compared by the seeds that "
+        "all of them have so far; scores are of all seeds of the chosen one."
     )
     return Grid("Learning rates", head, rows, note)
 

@@ -137,7 +137,7 @@ def _row(run: Run, prepare: dict[str, str], found: dict, score: tuple[str | None
 
 def _command(run: Run) -> str:
     """How the run is trained by hand, with the backbone by its name: folders differ from machine to machine."""
-    env = {name: value for name, value in run.env.items() if name != "BACKBONE"} | {"BACKBONE_DIR": run.backbone}
+    env = run.env | {"BACKBONE_DIR": run.backbone, "BACKBONE": f"{run.backbone}/model.pt"}
     words = [f"{name}={shlex.quote(value)}" for name, value in env.items()]
     flags = list(run.flags)
     if run.sources:

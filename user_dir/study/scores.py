@@ -1,6 +1,7 @@
 """The finished runs of a study as tables, figures and claims use them: selected, averaged, paired."""
 
 import json
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -46,10 +47,10 @@ class Choice:
 
     Args:
         rate: the chosen one.
-        seeds: those that all rates with finished runs have; the rates are compared by them.
-        means: of each rate over those seeds, None where there is none.
-        failed: of each rate, how many runs ended with an error. One with such runs is not chosen, whatever its others
-            came to, unless all have some: a rate that diverges now and then does best where it does not.
+        seeds: those that all rates which can be chosen have; these are compared by them.
+        means: of each rate over those seeds, None where it has not all of them.
+        failed: of each rate, how many runs ended with an error. One with such runs cannot be chosen, whatever its
+            others came to, unless all have some: a rate that diverges now and then does best where it does not.
     """
 
     rate: float | None
@@ -66,6 +67,7 @@ class Scores:
         planned: all rows of ``results.csv``, of runs that have finished or not.
         fractions: tasks with scores of at most 1, which seem not to be x 100, as differences and margins are.
         curves: the rows of ``curves.csv`` that follow the metric of their run.
+        tasks: the label of each task, one of its own.
         chosen: ``{(task, backbone, system): choice}`` where the grid had several learning rates.
         pruner, sparsity: what is compared where the paper compares SNIP at 0.4: these, if the study has them,
             otherwise what it has most of.
@@ -91,7 +93,7 @@ class Scores:
         self.pruner = _prefer(sparse["pruner"], DEFAULT_PRUNER)
         self.sparsity = _prefer(plain["sparsity"], DEFAULT_SPARSITY)
         self.backbones = list(dict.fromkeys(results["backbone"]))
-        self.tasks = dict(zip(results["task"], results["label"], strict=True))
+        self.tasks = _labels(results)
 
     def select(self, **equal: object) -> pd.DataFrame:
         return _where(self.runs, equal)
@@ -125,7 +127,8 @@ class Scores:
         return f"{self.tasks[task]} ({backbone})" if several else self.tasks[task]
 
     def pairs(self, first: dict, second: dict) -> pd.DataFrame:
-        """Every planned pair of the same task, backbone, seed and, if both have one, bottleneck.
+        """Every planned pair of the same task, backbone, seed and, unless one is full fine-tuning, bottleneck. One
+        that no config names, so that the example's default holds, is the same as none but another such one.
 
         ``run_first``, ``score_first`` and the same of ``_second`` are nan where the run has not finished.
         """
@@ -165,6 +168,13 @@ class Scores:
         _check_one(frame, ["system", "backbone"])
         whole = frame[frame["task"].isin(tasks)].groupby("seed").filter(lambda group: set(group["task"]) == set(tasks))
         return _cell(whole.groupby("seed")["score"].mean(), whole["run"])
+
+
+def _labels(results: pd.DataFrame) -> dict[str, str]:
+    """What each task is called; two of one label, as of several configs in a folder, are told apart by their names."""
+    labels = dict(zip(results["task"], results["label"], strict=True))
+    count = Counter(labels.values())
+    return {task: label if count[label] == 1 else f"{label} ({task})" for task, label in labels.items()}
 
 
 def _metric(frame: pd.DataFrame, name: str) -> pd.Series:
@@ -227,12 +237,15 @@ def _finished(runs: pd.DataFrame) -> pd.DataFrame:
 
 
 def _choose(runs: dict[float | None, pd.DataFrame]) -> Choice:
-    """The rate with the best mean over the seeds that all have; without such a seed, the one with most."""
+    """The rate with the best mean over the seeds that all candidates have; without such a seed, the one with most."""
     scores = {rate: _finished(own).set_index("seed")["score"] for rate, own in runs.items()}
-    found = {rate: by_seed for rate, by_seed in scores.items() if len(by_seed)}
-    seeds = sorted(set.intersection(*(set(by_seed.index) for by_seed in found.values())))
-    means = {rate: float(by_seed.loc[seeds].mean()) if seeds else None for rate, by_seed in found.items()}
     failed = {rate: int((own["status"] == "failed").sum()) for rate, own in runs.items()}
-    whole = [rate for rate in found if not failed[rate]]
-    best = max(whole or found, key=lambda rate: means[rate] if seeds else len(found[rate]))
-    return Choice(best, tuple(seeds), dict.fromkeys(runs) | means, failed)
+    found = [rate for rate, by_seed in scores.items() if len(by_seed)]
+    candidates = [rate for rate in found if not failed[rate]] or found
+    seeds = sorted(set.intersection(*(set(scores[rate].index) for rate in candidates)))
+    means = {
+        rate: float(by_seed.loc[seeds].mean()) if seeds and set(seeds) <= set(by_seed.index) else None
+        for rate, by_seed in scores.items()
+    }
+    best = max(candidates, key=lambda rate: means[rate] if seeds else len(scores[rate]))
+    return Choice(best, tuple(seeds), means, failed)

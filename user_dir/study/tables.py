@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pandas as pd
 
+from .catalogue import KNOWN
 from .scores import DEFAULT_PRUNER, DEFAULT_SPARSITY, FULL, Cell, Scores, dense, large_sparse, parameter_share, pruned
 
 # Averages that are not those of the numbers beside them, and are given here as the paper prints them.
@@ -226,7 +227,7 @@ def benchmarks(scores: Scores, backbone: str, frames: Iterable[pd.DataFrame]) ->
     """The tasks that these runs have scores on: those of GLUE together, every other alone."""
     scored = set().union(*(frame["task"] for frame in frames))
     planned = scores.planned[scores.planned["backbone"] == backbone]
-    glue = set(planned["task"][planned["example"] == "glue"])
+    glue = {task for task in planned["task"][planned["example"] == "glue"] if task in KNOWN}  # and not a user's own
     found: dict[str, Benchmark] = {}
     for task, label in scores.tasks.items():
         if task in scored:
