@@ -25,7 +25,7 @@ if [[ -x "$VENV/bin/python" ]]; then
     export PATH="$(cd "$VENV" && pwd)/bin:$PATH"
 fi
 # What fairseq makes of several nodes of Slurm if it is given a port, in the variable that torchrun sets.
-if [[ -z "${WORLD_SIZE:-}" && " $* " == *" --distributed-port "* && "${SLURM_NNODES:-1}" -gt 1 ]]; then
+if [[ -z "${WORLD_SIZE:-}" && " $* " == *" --distributed-port"[\ =]* && "${SLURM_NNODES:-1}" -gt 1 ]]; then
     WORLD_SIZE="${SLURM_NTASKS:-$SLURM_NNODES}"
     if ((WORLD_SIZE == SLURM_NNODES)); then
         WORLD_SIZE=$((SLURM_NNODES * $(python -c 'import torch; print(max(1, torch.cuda.device_count()))')))
@@ -64,12 +64,16 @@ adapter_settings() {
         SPARSITY=0
     fi
 
-    local size="$BOTTLENECK"
-    case "$ADAPTER" in
-        lora) size="$LORA_RANK" ;;
-        prefix) size="$PREFIX_LENGTH" ;;
-        mam) size="$BOTTLENECK+$PREFIX_LENGTH" ;;
-    esac
+    local part size=
+    for part in ${ADAPTER//+/ }; do
+        case "$part" in
+            lora) size+="+$LORA_RANK" ;;
+            prefix) size+="+$PREFIX_LENGTH" ;;
+            mam) size+="+$BOTTLENECK+$PREFIX_LENGTH" ;;
+            *) size+="+$BOTTLENECK" ;;
+        esac
+    done
+    size="${size#+}"
     RUN="$ADAPTER$size-$PRUNER$SPARSITY"
     if [[ "$ADAPTER" == none ]]; then
         RUN=full
@@ -153,15 +157,19 @@ add_adapter_flags() {
     fi
 }
 
-# Run fairseq-train with arguments and "${@:2}"; the learning rate rises over the first $1 % of the updates.
+# Run fairseq-train with arguments and "${@:2}"; the learning rate rises over the first $1 % of the updates. Another
+# --lr-scheduler than ours is the caller's, with its own options.
 train_with_warmup() {
-    local updates
+    local updates schedule=()
     # A process that sees one GPU would otherwise train alone, whatever torchrun says.
     if [[ -n "${WORLD_SIZE:-}" ]]; then arguments+=(--distributed-world-size "$WORLD_SIZE"); fi
     updates="$(python examples/count_updates.py "${arguments[@]}" "${@:2}")"
     python examples/same_data.py --data "$DATA" --save-dir "$SAVE_DIR"
     echo "training $SAVE_DIR: $updates updates, learning rate $LR"
-    exec fairseq-train "${arguments[@]}" --total-num-update "$updates" --warmup-updates "$((updates * $1 / 100))" "${@:2}"
+    if [[ ! " ${*:2} " =~ .*" --lr-scheduler"[\ =]([^ ]*) || "${BASH_REMATCH[1]}" == polynomial_decay ]]; then
+        schedule=(--total-num-update "$updates" --warmup-updates "$((updates * $1 / 100))")
+    fi
+    exec fairseq-train "${arguments[@]}" ${schedule[@]+"${schedule[@]}"} "${@:2}"
 }
 
 # Put the flags that script $1 prints for DATA and BACKBONE into settled, and set LR where it is not: $2 and $3 are for

@@ -6,6 +6,7 @@ builds them, by the task, and dealt out over processes and ``--update-freq``. Pa
 and loading its data here also means that a mistake in either ends the run before it leaves a trace.
 """
 
+import argparse
 import logging
 import math
 import sys
@@ -20,8 +21,11 @@ def updates(argv: list[str]) -> int:
     """Updates until ``--max-epoch`` or ``--max-update`` is reached, whichever comes first."""
     parser = options.get_training_parser()
     parser.error = lambda message: sys.exit(f"error: {message}")  # without 200 lines of usage
-    # The schedule insists on the number that is sought here.
-    args = options.parse_args_and_arch(parser, input_args=["--total-num-update", "1", *argv])
+    # Our schedule insists on the number that is sought here, and others do not know it.
+    scheduler = argparse.ArgumentParser(add_help=False, allow_abbrev=False)
+    scheduler.add_argument("--lr-scheduler")
+    ours = scheduler.parse_known_args(argv)[0].lr_scheduler == "polynomial_decay"
+    args = options.parse_args_and_arch(parser, input_args=[*(["--total-num-update", "1"] if ours else []), *argv])
     cfg = convert_namespace_to_omegaconf(args)
     task = tasks.setup_task(cfg.task)
     task.load_dataset(cfg.dataset.train_subset, combine=True, epoch=1)
@@ -49,9 +53,10 @@ def updates(argv: list[str]) -> int:
     )
     if not len(batches):
         sys.exit("error: no training example is as short as the model's positions allow")
-    each_epoch = math.ceil(len(batches) / cfg.optimization.update_freq[0])
-    total = each_epoch * cfg.optimization.max_epoch or math.inf
-    total = min(total, cfg.optimization.max_update or math.inf)
+    each, round_off = cfg.optimization.update_freq, cfg.optimization.skip_remainder_batch
+    batches_of_updates = (each[min(epoch, len(each) - 1)] for epoch in range(cfg.optimization.max_epoch))
+    of_epochs = [(math.floor if round_off else math.ceil)(len(batches) / number) for number in batches_of_updates]
+    total = min(sum(of_epochs) or math.inf, cfg.optimization.max_update or math.inf)
     if total == math.inf:
         sys.exit("error: neither --max-epoch nor --max-update ends the training")
     return total

@@ -4,8 +4,8 @@
     python scripts/compare_runs.py checkpoints/a checkpoints/b --json results.json
 
 A run is the SAVE_DIR of train.sh and evaluate.sh. One without a checkpoint is a backbone that was
-evaluated as it is. Runs whose names differ only in their ending -seedN share a row, with the mean and the
-standard deviation of their scores.
+evaluated as it is. Runs of one folder whose names differ only in their ending -seedN share a row, with the
+mean and the standard deviation of their scores.
 """
 
 import argparse
@@ -13,6 +13,7 @@ import json
 import re
 import statistics
 import sys
+from collections import Counter
 from pathlib import Path
 
 import sparse_adapter  # noqa: F401  (safe loading)
@@ -41,15 +42,23 @@ def measure(run: Path) -> dict:
         FileNotFoundError: the run was not evaluated.
     """
     scores = json.loads((run / "scores.json").read_text())
-    row = {"run": run.name, **{name: scores[name] for name in ("rouge1", "rouge2", "rougeL")}, "n": scores["n"]}
+    row = {
+        "run": run.name,
+        "folder": str(run.resolve().parent),
+        **{name: scores[name] for name in ("rouge1", "rouge2", "rougeL")},
+        "n": scores["n"],
+    }
     checkpoint = run / "checkpoint_best.pt"
     if not checkpoint.exists():
         return {**row, "trained": 0, "adapter_bytes": 0, "optimizer_bytes": 0, "checkpoint_bytes": None, "seconds": 0}
     state = load_checkpoint_to_cpu(str(checkpoint))
     adapter = {key: value for key, value in state["model"].items() if is_adapter_key(key)}
-    optimizer = state["last_optimizer_state"]["state"].values()
+    optimizer = (state.get("last_optimizer_state") or {"state": {}})["state"].values()  # --no-save-optimizer-state
     slots = [tensor for slot in optimizer for tensor in slot.values() if hasattr(tensor, "numel")]
     report = json.loads((run / "sparsity.json").read_text())
+    last = run / "checkpoint_last.pt"  # the best one says how long it took until then
+    if last.exists():
+        state = load_checkpoint_to_cpu(str(last))
     return {
         **row,
         "trained": report["trained"]["total"],
@@ -63,13 +72,19 @@ def measure(run: Path) -> dict:
 
 
 def over_seeds(rows: list[dict]) -> list[dict]:
-    """One row for all seeds of a run: means, and the standard deviations of ROUGE as ``rouge1_sd`` and so on."""
-    groups: dict[str, list[dict]] = {}
+    """One row for all seeds of a run: means, and the standard deviations of ROUGE as ``rouge1_sd`` and so on. Rows of
+    one name in several folders have the folder's before it.
+    """
+    groups: dict[tuple[str, str], list[dict]] = {}
     for row in rows:
-        groups.setdefault(re.sub(r"-seed\d+$", "", row["run"]), []).append(row)
+        groups.setdefault((row["folder"], re.sub(r"-seed\d+$", "", row["run"])), []).append(row)
+    count = Counter(name for _, name in groups)
     merged = []
-    for name, group in groups.items():
-        row = {**group[0], "run": name if len(group) > 1 else group[0]["run"], "seeds": len(group)}
+    for (folder, name), group in groups.items():
+        shown = name if len(group) > 1 else group[0]["run"]
+        if count[name] > 1:
+            shown = f"{Path(folder).name}/{shown}"
+        row = {**group[0], "run": shown, "seeds": len(group)}
         for field in ("rouge1", "rouge2", "rougeL", "seconds"):
             row[field] = statistics.mean(r[field] for r in group)
             if len(group) > 1:
@@ -104,7 +119,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="also write the figures here")
     args = parser.parse_args()
     try:
-        rows = [measure(run) for run in args.runs]
+        rows = [measure(run) for run in dict.fromkeys(path.resolve() for path in args.runs)]
     except FileNotFoundError as error:
         sys.exit(f"error: {error.filename} is missing: train and evaluate the run first")
     print(table(over_seeds(rows)))

@@ -39,7 +39,10 @@ train() {
         --keep-interval-updates 1 --log-format simple --log-interval 50 --save-dir "$WORK/checkpoints" $DEVICE "$@"
 }
 DEVICE="$(python -c 'import torch; print("" if torch.cuda.is_available() else "--cpu")')"
-train --tokens-per-sample 64 --shorten-method random_crop --max-update 1000 "$@"
+if [[ ! -f "$WORK/checkpoints/stage1.done" ]]; then
+    train --tokens-per-sample 64 --shorten-method random_crop --max-update 1000 "$@"
+    touch "$WORK/checkpoints/stage1.done"
+fi
 train --tokens-per-sample 490 --shorten-method truncate --max-update "$MAX_UPDATE" "$@"
 
 mkdir -p "$WORK/bart_mini"

@@ -10,6 +10,7 @@ import shutil
 import signal
 import sys
 from collections.abc import Callable
+from contextlib import ExitStack
 from multiprocessing import Pool
 from pathlib import Path
 
@@ -68,32 +69,44 @@ def _start_worker(bpe: str, folder: Path) -> None:
     _encoder = load_encoder(bpe, folder)
 
 
-def _encode(text: str) -> list[str]:
+def _encode(texts: tuple[str, str]) -> tuple[list[str], list[str]]:
     try:
-        return _encoder(text)
+        return _encoder(texts[0]), _encoder(texts[1])
     except KeyError as error:
         raise DataError(f"encoder.json lacks {error}; encoder.json and vocab.bpe must be of one model") from error
 
 
 def encode_split(pairs: list[Pair], pool, symbols: set[str], args: argparse.Namespace, prefix: Path) -> dict:
-    """Write ``prefix.source`` and ``prefix.target``, and return the counts."""
-    counts = {"examples": len(pairs)}
-    tokens = unknown = 0
-    limits = {"source": ("document", args.max_source), "target": ("summary", args.max_target)}
-    for side, (what, limit) in limits.items():
-        texts = [getattr(pair, what) for pair in pairs]
-        progress = tqdm(pool.imap(_encode, texts, chunksize=32), f"{prefix.name}.{side}", len(texts), mininterval=2)
-        truncated = 0
-        with open(f"{prefix}.{side}", "w", encoding="utf-8") as file:
-            for encoded, pair in zip(progress, pairs, strict=True):
-                if not encoded:
+    """Write ``prefix.source`` and ``prefix.target``, and return the counts. Training examples with a side of which the
+    BPE leaves nothing are left out.
+
+    Raises:
+        DataError: there is such an example in another split, or nothing else in this one.
+    """
+    limits = (args.max_source, args.max_target)
+    written = empty = tokens = unknown = 0
+    truncated = [0, 0]
+    texts = ((pair.document, pair.summary) for pair in pairs)
+    progress = tqdm(pool.imap(_encode, texts, chunksize=32), prefix.name, len(pairs), mininterval=2)
+    with ExitStack() as stack:
+        files = [stack.enter_context(open(f"{prefix}.{side}", "w", encoding="utf-8")) for side in ("source", "target")]
+        for sides, pair in zip(progress, pairs, strict=True):
+            if not all(sides):
+                if prefix.name != "train":
+                    what = "summary" if sides[0] else "document"
                     raise DataError(f"{pair.where}: nothing of the {what} is left after BPE; remove the example")
-                kept = encoded[: limit - 1]  # the end symbol is the last one
-                truncated += len(kept) < len(encoded)
+                empty += 1
+                continue
+            written += 1
+            for i, encoded in enumerate(sides):
+                kept = encoded[: limits[i] - 1]  # the end symbol is the last one
+                truncated[i] += len(kept) < len(encoded)
                 tokens += len(kept)
                 unknown += sum(symbol not in symbols for symbol in kept)
-                file.write(" ".join(kept) + "\n")
-        counts[f"{side}_truncated"] = truncated
+                files[i].write(" ".join(kept) + "\n")
+    if not written:
+        raise DataError(f"{pairs[0].where}: nothing of this and all other training examples is left after BPE")
+    counts = {"examples": written, "source_truncated": truncated[0], "target_truncated": truncated[1], "empty": empty}
     remedy = "the BPE model must be the backbone's"
     dictionary = args.backbone_dir / "dict.txt"
     counts["unknown_share"] = unknown_share(unknown, tokens, f"the {prefix.name} split", dictionary, remedy)
@@ -140,9 +153,10 @@ def prepare(args: argparse.Namespace) -> dict:
         text.mkdir()
         with Pool(args.workers, _start_worker, (args.bpe, args.backbone_dir)) as pool:
             counts = {
-                split: encode_split(pairs, pool, symbols, args, text / split) | {"empty": empty}
-                for split, (pairs, empty) in splits.items()
+                split: encode_split(pairs, pool, symbols, args, text / split) for split, (pairs, _) in splits.items()
             }
+        for split, (_, empty) in splits.items():
+            counts[split]["empty"] += empty
         binarise(text, folder, args.backbone_dir / "dict.txt", args.workers)
         shutil.rmtree(text)
         for split in ("valid", "test"):

@@ -65,19 +65,26 @@ def read_split(raw: Path, split: str, languages: tuple[str, str]) -> tuple[Text,
     return dict(zip(text, map(list, zip(*full, strict=True)), strict=True)), empty
 
 
-def encode(split: str, text: Text, encoders: dict, longest: int | None) -> tuple[Text, int]:
+def encode(split: str, text: Text, encoders: dict, longest: int | None) -> tuple[Text, int, int]:
     """Pieces by language, a sentence's with spaces between, and how many pairs were left out because a side has more
-    than ``longest``.
+    than ``longest``, and how many of the training set because the BPE leaves nothing of one.
+
+    Raises:
+        DataError: no pair is left, or nothing of a line of another split.
     """
     encoded = {}
     for language, lines in text.items():
         progress = tqdm(lines, f"{split}.{language}", mininterval=2)
         encoded[language] = [" ".join(encoders[language](line)) for line in progress]  # lists would take ten times more
     pairs = list(zip(*encoded.values(), strict=True))
-    kept = [pair for pair in pairs if longest is None or max(len(side.split()) for side in pair) <= longest]
+    full = [pair for pair in pairs if all(pair)]
+    if (empty := len(pairs) - len(full)) and split != "train":
+        first = next(number for number, pair in enumerate(pairs, start=1) if not all(pair))
+        raise DataError(f"{split}, line {first}: nothing of a side is left after BPE; remove the pair")
+    kept = [pair for pair in full if longest is None or max(len(side.split()) for side in pair) <= longest]
     if not kept:
         raise DataError(f"no {split} pair has at most {longest} pieces; set a larger MAX_LENGTH")
-    return dict(zip(encoded, map(list, zip(*kept, strict=True)), strict=True)), len(pairs) - len(kept)
+    return dict(zip(encoded, map(list, zip(*kept, strict=True)), strict=True)), len(full) - len(kept), empty
 
 
 def count_pieces(sentences: list[str], dictionary: Path) -> tuple[int, int]:
@@ -142,8 +149,9 @@ def prepare(args: argparse.Namespace) -> dict:
             learn(splits["train"][0], args.vocabulary, args.separate, text)
         encoders = load_encoders(text, languages, args.bpe, args.tokenizer)
         for split, (sentences, empty) in splits.items():
-            pieces, left_out = encode(split, sentences, encoders, args.max_length if split == "train" else None)
-            counts[split] = {"pairs": len(pieces[args.source]), "left_out": left_out, "empty": empty}
+            longest = args.max_length if split == "train" else None
+            pieces, left_out, vanished = encode(split, sentences, encoders, longest)
+            counts[split] = {"pairs": len(pieces[args.source]), "left_out": left_out, "empty": empty + vanished}
             for language in languages:
                 dictionary = text / f"dict.{language}.txt"
                 number, unknown = count_pieces(pieces[language], dictionary)

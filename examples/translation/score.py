@@ -20,8 +20,14 @@ sys.path.append(str(Path(__file__).parents[1]))  # examples, for hypotheses
 
 from hypotheses import ScoreError, generated, read_lines, write  # noqa: E402
 
-TOKENIZED = {"zho": "zh", "cmn": "zh", "jpn": "ja", "kor": "ko"}  # ISO 639-3 of what sacrebleu has tokenizers for
-UNSPACED = {"my", "mya", "km", "khm", "lo", "lao", "th", "tha"}
+TOKENIZED = {
+    "zho": "zh",
+    "cmn": "zh",
+    "yue": "zh",
+    "jpn": "ja",
+    "kor": "ko",
+}  # ISO 639-3 of what sacrebleu has tokenizers for
+UNSPACED = {"bo", "bod", "dz", "dzo", "km", "khm", "lo", "lao", "my", "mya", "th", "tha"}
 
 
 def score(hypotheses: list[str], references: list[str], language: str = "") -> dict:
@@ -29,8 +35,8 @@ def score(hypotheses: list[str], references: list[str], language: str = "") -> d
 
     Args:
         language: of the references: ``de``, ``de_DE``, ``zh-CN`` or ``zho_Hans``. Chinese, Japanese and Korean have
-            tokenizers of their own, and Burmese, Khmer, Lao and Thai are scored by character: the default one would
-            take a sentence for a word.
+            tokenizers of their own, and Burmese, Dzongkha, Khmer, Lao, Thai and Tibetan are scored by character: the
+            default one would take a sentence for a word.
 
     Raises:
         ScoreError: the language's tokenizer is not installed.

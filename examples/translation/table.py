@@ -3,13 +3,14 @@
 
     python examples/translation/table.py WORK/runs/backbone-seed1 WORK/runs/*-seed1 --json results.json
 
+A folder that is named twice, as here, counts once; several seeds of a system have a row each.
+
 A system is a folder of run_multi30k.sh: what train.sh wrote, and the scores of evaluate.sh in software and general.
 The first one is the backbone, from which gains are counted.
 """
 
 import argparse
 import json
-import re
 import sys
 from pathlib import Path
 
@@ -25,7 +26,8 @@ def measure(run: Path) -> dict:
     Raises:
         FileNotFoundError: the run was not evaluated.
     """
-    row: dict = {"system": re.sub(r"-seed\d+$", "", run.name)}
+    system, _, seed = run.name.partition("-seed")
+    row: dict = {"system": system, "seed": seed}
     for domain in DOMAINS:
         scores = json.loads((run / domain / "scores.json").read_text(encoding="utf-8"))
         row |= {f"{domain}_{metric}": scores[metric] for metric in ("bleu", "chrf", "n")}
@@ -38,13 +40,14 @@ def measure(run: Path) -> dict:
 def table(rows: list[dict]) -> str:
     """One row a system, with the gain in BLEU on the new domain, and that as a share of full fine-tuning's."""
     backbone = rows[0]
-    gains = {row["system"]: row["software_bleu"] - backbone["software_bleu"] for row in rows}
+    gains = {(row["system"], row["seed"]): row["software_bleu"] - backbone["software_bleu"] for row in rows}
+    seeds = {row["seed"] for row in rows if row is not backbone}
     shown = []
     for row in rows:
-        gain, full = gains[row["system"]], gains.get("full")
+        gain, full = gains[row["system"], row["seed"]], gains.get(("full", row["seed"]))
         shown.append(
             [
-                row["system"],
+                row["system"] if len(seeds) < 2 else f"{row['system']}, seed {row['seed']}",
                 f"{row['trained']:,}",
                 f"{row['software_bleu']:.1f}",
                 f"{row['software_chrf']:.1f}",
@@ -65,7 +68,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--json", type=Path, help="write the rows to this file too")
     args = parser.parse_args(argv)
     try:
-        rows = [measure(run) for run in args.runs]
+        rows = [measure(run) for run in dict.fromkeys(path.resolve() for path in args.runs)]
     except FileNotFoundError as error:
         sys.exit(f"error: {error.filename} is missing; run train.sh and evaluate.sh first")
     if args.json:

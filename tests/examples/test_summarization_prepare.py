@@ -138,6 +138,14 @@ def test_white_space_becomes_one_space(prepare, backbone, tmp_path):
     assert kept[0] == kept[1]
 
 
+def test_training_examples_of_which_the_bpe_leaves_nothing_are_left_out(prepare, backbone, tmp_path):
+    train = [*PAIRS["train"][:3], ("balo rin", "\u200b"), ("\ufeff", "rin")]
+    prepare.main(arguments(write_jsonl(tmp_path / "raw", {**PAIRS, "train": train}), tmp_path / "data", backbone))
+    counts = json.loads((tmp_path / "data" / "prepare.json").read_text())["splits"]["train"]
+    assert (counts["examples"], counts["empty"]) == (3, 2)
+    assert len(indexed(tmp_path / "data", "train", "source")) == 3
+
+
 def tiny_gpt2(folder: Path) -> Path:
     """A byte-level BPE with one merge, in GPT-2's files."""
     from fairseq.data.encoders.gpt2_bpe_utils import bytes_to_unicode
@@ -230,8 +238,8 @@ BAD_INPUT = {
         ["test.jsonl, line 1: the document has half a surrogate pair"],
     ),
     "nothing after BPE": (
-        replace_line("train.jsonl", 5, b'{"document": "a", "summary": "\\u200b"}'),
-        ["train.jsonl, line 5: nothing of the summary is left"],
+        replace_line("valid.jsonl", 1, b'{"document": "a", "summary": "\\u200b"}'),
+        ["valid.jsonl, line 1: nothing of the summary is left"],
     ),
     "foreign language": (
         lambda raw: (raw / "test.jsonl").write_text('{"document": "\u4f60 \u597d", "summary": "\u597d"}'),

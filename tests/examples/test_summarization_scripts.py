@@ -87,6 +87,11 @@ def test_defaults_prune_with_snip_on_the_cpu(run, tmp_path):
         ({"LARGE_SPARSE": "4"}, "bart_mini-houlsby64-snipx4-seed1", {"--sparsity"}),
         ({"ADAPTER": "lora", "LORA_RANK": "4"}, "bart_mini-lora4-snip0.4-seed1", {"--adapter-bottleneck"}),
         ({"ADAPTER": "prefix"}, "bart_mini-prefix30-snip0.4-seed1", {"--adapter-bottleneck", "--lora-rank"}),
+        (
+            {"ADAPTER": "houlsby+lora", "LORA_RANK": "16"},
+            "bart_mini-houlsby+lora64+16-snip0.4-seed1",
+            {"--prefix-length"},
+        ),
         ({"ADAPTER": "mam", "PRUNER": "none"}, "bart_mini-mam64+30-dense-seed1", {"--lora-rank", "--sparsity"}),
     ],
 )
@@ -111,11 +116,21 @@ def test_large_has_the_papers_setting_and_arguments_override(run, tmp_path):
     assert flags["--distributed-world-size"] == "8"
 
 
+def test_another_schedule_has_its_own_options(run, tmp_path):
+    for words in (("--lr-scheduler", "inverse_sqrt"), ("--lr-scheduler=polynomial_decay", "--lr-scheduler=fixed")):
+        assert run("train.sh", *words).returncode == 0
+        assert {"--total-num-update", "--warmup-updates"}.isdisjoint(call(tmp_path))
+    assert run("train.sh", "--lr-scheduler", "fixed", "--lr-scheduler", "polynomial_decay").returncode == 0
+    assert call(tmp_path)["--total-num-update"] == "25"
+
+
 def test_nodes_of_slurm_are_counted_as_fairseq_does(run, tmp_path):
     nodes = {"SLURM_NNODES": "2", "SLURM_NTASKS": "8", "ARCH": "sparse_adapter_bart_large"}
     assert run("train.sh", "--distributed-port", "1234", **nodes).returncode == 0
     flags = call(tmp_path)
     assert (flags["--distributed-world-size"], flags["--update-freq"]) == ("8", "2")
+    assert run("train.sh", "--distributed-port=1234", **nodes).returncode == 0
+    assert call(tmp_path)["--distributed-world-size"] == "8"
     assert run("train.sh", **nodes).returncode == 0  # without a port, fairseq stays on its node
     flags = call(tmp_path)
     assert "--distributed-world-size" not in flags and flags["--update-freq"] == "16"
@@ -208,6 +223,9 @@ def test_updates_are_counted_as_the_trainer_makes_them(tmp_path, monkeypatch):
     assert count.updates([*command, "--max-epoch", "5", "--max-target-positions", "6", "--update-freq", "1"]) == 15
     assert count.updates([*command, "--max-epoch", "5", "--distributed-world-size", "2"]) == 5
     assert count.updates([*command, "--max-epoch", "5", "--max-tokens", "8"]) == 10
+    assert count.updates([*command, "--max-epoch", "3", "--update-freq", "1,3"]) == 4 + 2 + 2
+    assert count.updates([*command, "--max-epoch", "5", "--skip-remainder-batch"]) == 5
+    assert count.updates([*command, "--max-epoch", "5", "--lr-scheduler", "inverse_sqrt"]) == 10
     with pytest.raises(SystemExit, match="^error: 2 of 7 training examples are longer than --max-tokens 6 and would"):
         count.updates([*command, "--max-epoch", "5", "--max-tokens", "6"])
     with pytest.raises(SystemExit, match="^error: neither"):

@@ -173,9 +173,31 @@ def test_training_pairs_with_an_empty_side_are_left_out_and_counted(prepare, raw
     assert (splits["train"]["pairs"], splits["train"]["empty"], splits["test"]["empty"]) == (57, 3, 0)
 
 
+def test_training_pairs_of_which_the_bpe_leaves_nothing_are_left_out_and_counted(prepare, raw, data, tmp_path):
+    copy = shutil.copytree(raw, tmp_path / "raw")
+    lines = (raw / "train.en").read_text().splitlines()
+    (copy / "train.en").write_text("\n".join(["\u200b", *lines[1:-1], "\ufeff"]) + "\n")
+    prepare(copy, tmp_path / "data", "--backbone-dir", data)
+    splits = json.loads((tmp_path / "data" / "prepare.json").read_text())["splits"]
+    assert (splits["train"]["pairs"], splits["train"]["empty"]) == (58, 2)
+    lines = (raw / "test.en").read_text().splitlines()
+    (copy / "test.en").write_text("\n".join([lines[0], "\u200e", *lines[2:]]) + "\n")
+    with pytest.raises(SystemExit, match="test, line 2: nothing of a side is left after BPE"):
+        prepare(copy, tmp_path / "other", "--backbone-dir", data)
+
+
 @pytest.mark.parametrize(
     "language, tokenizer",
-    [("de_DE", "13a"), ("zh-CN", "zh"), ("zho_Hans", "zh"), ("ZH", "zh"), ("th_TH", "char"), ("my_MM", "char")],
+    [
+        ("de_DE", "13a"),
+        ("zh-CN", "zh"),
+        ("zho_Hans", "zh"),
+        ("ZH", "zh"),
+        ("th_TH", "char"),
+        ("my_MM", "char"),
+        ("yue_Hant", "zh"),
+        ("bo", "char"),
+    ],
 )
 def test_the_tokenizer_of_a_language(language, tokenizer):
     spec = importlib.util.spec_from_file_location("translation_score", EXAMPLE / "score.py")
@@ -294,3 +316,15 @@ def test_the_table_counts_gains_from_the_backbone(tmp_path):
         ["lora-sparse0.4", "60", "17.0", "40.0", "+7.0", "70 %", "28.0", "30.0"],
     ]
     assert json.loads((tmp_path / "rows.json").read_text())[1]["system"] == "full"
+    second = tmp_path / "lora-sparse0.4-seed2"
+    shutil.copytree(tmp_path / "lora-sparse0.4-seed1", second)
+    scores = json.loads((second / "software" / "scores.json").read_text())
+    (second / "software" / "scores.json").write_text(json.dumps(scores | {"bleu": 15.0}))
+    done = subprocess.run([*command, command[2], str(second)], capture_output=True, text=True)
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in done.stdout.splitlines()[2:]]
+    assert [row[0] for row in rows] == [
+        "backbone, seed 1",
+        "full, seed 1",
+        *(f"lora-sparse0.4, seed {n}" for n in "12"),
+    ]
+    assert [row[4] for row in rows] == ["", "+10.0", "+7.0", "+5.0"] and rows[3][5] == ""
