@@ -7,6 +7,7 @@ import subprocess
 import pytest
 import torch
 from fairseq.checkpoint_utils import load_checkpoint_to_cpu, load_model_ensemble_and_task
+from fairseq.models import BaseFairseqModel
 from safetensors.torch import load_file
 from sparse_adapter.modules import is_adapter_key
 
@@ -164,6 +165,17 @@ def test_merged_lora_needs_no_plugin(project, checkpoints, tmp_path):
     assert text(without) != text(stock_generate(project, project.backbone))
     scores = [[float(line.split("\t")[1]) for line in lines] for lines in (without, with_plugin)]
     assert scores[0] == pytest.approx(scores[1], abs=1e-4)
+
+
+def test_files_are_loaded_by_fairseq_s_interface_for_python(project, checkpoints, tmp_path):
+    succeed(cli("merge", checkpoints["lora"], tmp_path / "merged.pt"))
+    succeed(cli("extract", checkpoints["lora"], tmp_path / "lora.safetensors"))
+    lines = (project.data / "dict.source.txt").read_text().split()[:8:2]
+    translations = [
+        BaseFairseqModel.from_pretrained(str(tmp_path), name, str(project.data)).translate(lines, beam=3, max_len_b=12)
+        for name in ("merged.pt", "lora.safetensors")
+    ]
+    assert len(translations[0]) == 4 and all(translations[0]) and translations[0] == translations[1]
 
 
 def test_other_families_are_made_dense(project, checkpoints, tmp_path):

@@ -176,6 +176,13 @@ def test_a_task_that_does_not_prune_says_so(project, tmp_path):
     said = "TranslationTask neither prunes adapters nor checks that they have a backbone"
     assert said in succeed(project.train(tmp_path, "--task", "translation"))
     assert said not in succeed(project.train(tmp_path / "full", "--task", "translation", "--adapter", "none"))
+    decoded = project.generate(tmp_path / "checkpoint_last.pt", "--task", "translation")
+    assert decoded.returncode == 0 and said not in decoded.stdout + decoded.stderr
+
+
+def test_adafactor_gains_nothing_by_pruning_and_says_so(project, tmp_path):
+    options = ("--pruner", "random", "--sparsity", "0.5", "--max-update", "1", "--optimizer", "adafactor")
+    assert "its state is larger than that of dense adapters" in succeed(project.train(tmp_path, *options))
 
 
 def test_a_relaunch_with_another_sparsity_is_refused(project, sparse_run):

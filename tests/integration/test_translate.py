@@ -114,6 +114,7 @@ def test_what_cannot_work_is_refused_in_one_line(project, files, tmp_path):
         (houlsby, ["--beam", "0"], "--beam 0: at least 1"),
         (houlsby, ["--buffer-size", "0"], "--buffer-size 0: at least 1"),
         (houlsby, ["--device", "abacus"], "--device abacus: choose cpu or cuda"),
+        (houlsby, ["--device", "meta"], "--device meta: choose cpu or cuda"),
     ):
         result = translate(project, adapters, ["none\tba"], *options)
         assert message in error_line(result)

@@ -10,6 +10,8 @@ import pytest
 import torch
 from fairseq.checkpoint_utils import load_model_ensemble
 from sparse_adapter.adapters.lora import LowRank
+from sparse_adapter.adapters.parallel import ParallelBottleneck
+from sparse_adapter.adapters.sites import AtResidual
 from sparse_adapter.checkpoint.adapter_file import fresh_checkpoint, write_adapter_file
 from sparse_adapter.checkpoint.adapter_only import backbone_fingerprint
 from sparse_adapter.checkpoint.rebuild import own_arguments
@@ -93,6 +95,27 @@ def test_a_model_computes_for_one_thread_at_a_time(translator, texts, monkeypatc
     monkeypatch.setattr(domain.task, "inference_step", lambda *a: held.append(domain.lock.locked()) or step(*a))
     translator.translate(texts, "houlsby")
     assert held and all(held)
+
+
+def test_a_batch_that_runs_out_of_memory_leaves_nothing_behind(tmp_path, folder, build_bart, texts, monkeypatch):
+    """Of two families at one residual connection, the second would act at the next one it comes to."""
+    model = randomize(build_bart(adapter="houlsby+parallel", adapter_bottleneck=8), std=0.5)
+    tensors = {key: value for key, value in model.state_dict().items() if is_adapter_key(key)}
+    sections = {"model": own_arguments(model.adapter_args), "task": TASK}
+    write_adapter_file(tmp_path / "both.safetensors", tensors, sections, {})
+    translator = Translator.load(folder / "b.pt", {"both": tmp_path / "both.safetensors"}, data=folder, **BEAM)
+    expected = translator.translate(texts, "both")
+    with monkeypatch.context() as patched:
+        patched.setattr(ParallelBottleneck, "change", raise_out_of_memory)
+        with pytest.raises(torch.OutOfMemoryError):
+            translator.translate(texts, "both")
+    residual = [module for module in translator._domains["both"].model.modules() if isinstance(module, AtResidual)]
+    assert any(module.due for module in residual)
+    assert translator.translate(texts, "both") == expected
+
+
+def raise_out_of_memory(*args):
+    raise torch.OutOfMemoryError("CUDA out of memory")
 
 
 def test_length_and_its_penalty_reach_the_generator(folder, texts):

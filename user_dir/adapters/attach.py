@@ -37,14 +37,16 @@ def attach_adapters(model: nn.Module, args: Namespace) -> None:
         # At a residual connection, what is attached last acts first.
         for name in sorted(reversed(families), key=lambda name: ADAPTERS[name].is_part_of_sublayer):
             adapters[name].attach(layer)
-    model.register_forward_pre_hook(_forget)
+    model.register_forward_pre_hook(forget_interrupted_pass)
     for finish in prepared:
         if finish is not None:
             finish(model)
 
 
-def _forget(model: nn.Module, args: tuple) -> None:
-    """Fairseq's trainer goes on after a pass that ran out of memory, whose leftovers must be neither used nor kept."""
+def forget_interrupted_pass(model: nn.Module, args: tuple = ()) -> None:
+    """Fairseq's trainer goes on after a pass that ran out of memory, whose leftovers must be neither used nor kept.
+    Generation calls the encoder and the decoder and not the model, whose hook this is: it has to be called there.
+    """
     for module in model.modules():
         if isinstance(module, AtResidual):
             module.forget()

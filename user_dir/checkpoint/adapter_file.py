@@ -9,6 +9,7 @@ from argparse import Namespace
 from collections.abc import Callable
 from pathlib import Path
 
+from fairseq.dataclass.configs import FairseqConfig
 from fairseq.dataclass.utils import overwrite_args_by_name
 from omegaconf import OmegaConf
 from safetensors import SafetensorError
@@ -21,6 +22,11 @@ from .fingerprint import fingerprint
 
 SUFFIX = ".safetensors"
 FORMAT = 1
+
+
+def whole_configuration(sections: dict) -> dict:
+    """``sections``, and fairseq's defaults for all others: its ``from_pretrained`` reads most of them."""
+    return OmegaConf.to_container(OmegaConf.structured(FairseqConfig), resolve=True, enum_to_str=True) | sections
 
 
 def fresh_checkpoint(cfg: object, tensors: dict[str, Tensor]) -> dict:
@@ -84,7 +90,7 @@ def read_adapter_file(path: Path, arg_overrides: dict | None = None) -> dict:
     sections = {"model": model, "task": task}
     if config.get("criterion"):  # older files have none
         sections["criterion"] = config["criterion"]
-    cfg = OmegaConf.create(sections, flags={"allow_objects": True})
+    cfg = OmegaConf.create(whole_configuration(sections), flags={"allow_objects": True})
     if arg_overrides is not None:
         overwrite_args_by_name(cfg, arg_overrides)
     return fresh_checkpoint(cfg, tensors)

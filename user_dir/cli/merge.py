@@ -22,7 +22,7 @@ from ..adapters import AdapterOptions
 from ..adapters.lora import merge_lora_
 from ..adapters.options import option_names, read_options
 from ..adapters.prefix import drop_mlps_
-from ..checkpoint.adapter_file import fresh_checkpoint
+from ..checkpoint.adapter_file import fresh_checkpoint, whole_configuration
 from ..checkpoint.adapter_only import backbone_fingerprint, trained_heads, whole_state
 from ..checkpoint.rebuild import model_arguments, own_arguments, rebuild, section, task_section
 from ..files import written_at_once
@@ -64,7 +64,8 @@ def run(args: Namespace) -> None:
     # What is not there cannot be overridden: fairseq-validate wants both, and the data's place of whoever uses it.
     sections = {"task": {**task, "data": ""}, "criterion": section(state, "criterion")}
     with written_at_once(args.out) as temporary:
-        torch.save(fresh_checkpoint({"model": Namespace(**merged), **sections}, weights), temporary)
+        cfg = whole_configuration({"model": Namespace(**merged), **sections})
+        torch.save(fresh_checkpoint(cfg, weights), temporary)
     kind = "a plain fairseq checkpoint" if plain else f"{described(families)}, needs --user-dir"
     print(f"{args.out}: {kind}, architecture {merged['arch']}")
 

@@ -30,6 +30,7 @@ class AdapterModelMixin:
     is_frozen = False  # whether the backbone does not train
     adapter_only = False  # whether the state dict leaves out the backbone
     backbone_is_loaded = False  # whether the backbone's weights are those that the adapters belong to
+    foreign_task = ""  # a task that knows nothing of adapters, until training has warned of it
 
     @classmethod
     def add_args(cls, parser: ArgumentParser) -> None:
@@ -50,13 +51,9 @@ class AdapterModelMixin:
                     "--encoder-layers-to-keep and --decoder-layers-to-keep renumber the layers of a file while it is "
                     "loaded, which adapters do not follow: save the smaller backbone first, with --adapter none"
                 )
-            if options.families and isinstance(task, FairseqTask) and not hasattr(task, "prune_at_init"):
-                logger.warning(
-                    "%s neither prunes adapters nor checks that they have a backbone: train with one of the tasks "
-                    "sparse_adapter_*",
-                    type(task).__name__,
-                )
             model = super().build_model(args, task)
+            if options.families and isinstance(task, FairseqTask) and not hasattr(task, "prune_at_init"):
+                model.foreign_task = type(task).__name__
             attach_adapters(model, args)
             model.adapter_args = args  # the model's own args are another object in some fairseq models
             model.adapter_only = options.adapter_only_checkpoints
@@ -64,6 +61,16 @@ class AdapterModelMixin:
             if options.families or options.freeze_backbone:
                 model.freeze_backbone(getattr(args, "checkpoint_activations", False))
             return model
+
+    def train(self, mode: bool = True) -> nn.Module:
+        if mode and self.foreign_task:
+            logger.warning(
+                "%s neither prunes adapters nor checks that they have a backbone: train with one of the tasks "
+                "sparse_adapter_*",
+                self.foreign_task,
+            )
+            self.foreign_task = ""
+        return super().train(mode)
 
     def freeze_backbone(self, checkpoint_activations: bool = False) -> None:
         """Train the adapters and heads only."""

@@ -17,6 +17,7 @@ from fairseq.tasks import TASK_REGISTRY
 from fairseq.tasks.translation import TranslationTask
 from omegaconf import DictConfig, OmegaConf
 
+from ..adapters.attach import forget_interrupted_pass
 from ..errors import UsageError
 from ..models.architectures import PREFIX
 from .backbone import keep_lora_apart_
@@ -92,6 +93,7 @@ class Domain:
             batch = dataset.collater([dataset[i] for i in numbers])
             sample = utils.move_to_cuda(batch, device) if device.type == "cuda" else batch
             with self.lock:
+                forget_interrupted_pass(self.model)
                 hypotheses = self.task.inference_step(self.generator, [self.model], sample)
             yield [(i, self._text(beam[0])) for i, beam in zip(batch["id"].tolist(), hypotheses, strict=True)]
 

@@ -211,6 +211,11 @@ class PruneAtInitMixin:
             report |= {"sparsity": self.cfg.sparsity, "adapters_of": path}
         elif self.cfg.sparsity > 0:
             report |= self._prune(model, criterion, cfg)
+        if getattr(cfg.optimizer, "_name", None) == "adafactor" and any(w.is_compact for w in weights.values()):
+            logger.warning(
+                "adafactor keeps a sum for each row and column of a matrix, and for each weight of a pruned one, which "
+                "is a vector of what is left: its state is larger than that of dense adapters"
+            )
         report |= sparsity_report(model, self.cfg.large_sparse)
         logger.info("sparsity report\n%s", format_report(report))
         if distributed_utils.is_master(cfg.distributed_training):
