@@ -10,10 +10,10 @@ mean and the standard deviation of their scores.
 
 import argparse
 import json
+import os
 import re
 import statistics
 import sys
-from collections import Counter
 from pathlib import Path
 
 import sparse_adapter  # noqa: F401  (safe loading)
@@ -44,7 +44,7 @@ def measure(run: Path) -> dict:
     scores = json.loads((run / "scores.json").read_text())
     row = {
         "run": run.name,
-        "folder": str(run.resolve().parent),
+        "folder": os.path.dirname(os.path.abspath(run)),
         **{name: scores[name] for name in ("rouge1", "rouge2", "rougeL")},
         "n": scores["n"],
     }
@@ -73,17 +73,19 @@ def measure(run: Path) -> dict:
 
 def over_seeds(rows: list[dict]) -> list[dict]:
     """One row for all seeds of a run: means, and the standard deviations of ROUGE as ``rouge1_sd`` and so on. Rows of
-    one name in several folders have the folder's before it.
+    one name in several folders have as much of these before it as tells them apart.
     """
     groups: dict[tuple[str, str], list[dict]] = {}
     for row in rows:
         groups.setdefault((row["folder"], re.sub(r"-seed\d+$", "", row["run"])), []).append(row)
-    count = Counter(name for _, name in groups)
     merged = []
     for (folder, name), group in groups.items():
         shown = name if len(group) > 1 else group[0]["run"]
-        if count[name] > 1:
-            shown = f"{Path(folder).name}/{shown}"
+        others = [Path(other).parts for other, its in groups if its == name and other != folder]
+        own, depth = Path(folder).parts, 0
+        while any(other[len(other) - depth :] == own[len(own) - depth :] for other in others):
+            depth += 1
+        shown = "/".join([*own[len(own) - depth :], shown])
         row = {**group[0], "run": shown, "seeds": len(group)}
         for field in ("rouge1", "rouge2", "rougeL", "seconds"):
             row[field] = statistics.mean(r[field] for r in group)
@@ -119,7 +121,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="also write the figures here")
     args = parser.parse_args()
     try:
-        rows = [measure(run) for run in dict.fromkeys(path.resolve() for path in args.runs)]
+        rows = [measure(run) for run in dict.fromkeys(Path(os.path.abspath(path)) for path in args.runs)]
     except FileNotFoundError as error:
         sys.exit(f"error: {error.filename} is missing: train and evaluate the run first")
     print(table(over_seeds(rows)))

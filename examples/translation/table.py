@@ -11,6 +11,7 @@ The first one is the backbone, from which gains are counted.
 
 import argparse
 import json
+import os
 import sys
 from pathlib import Path
 
@@ -68,7 +69,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--json", type=Path, help="write the rows to this file too")
     args = parser.parse_args(argv)
     try:
-        rows = [measure(run) for run in dict.fromkeys(path.resolve() for path in args.runs)]
+        rows = [measure(run) for run in dict.fromkeys(Path(os.path.abspath(path)) for path in args.runs)]
     except FileNotFoundError as error:
         sys.exit(f"error: {error.filename} is missing; run train.sh and evaluate.sh first")
     if args.json:

@@ -20,4 +20,7 @@ def test_seeds_share_a_row():
 def test_the_same_run_on_other_data_has_its_own_row():
     rows = compare_runs.over_seeds([row("/runs/xsum", "lora-seed1", 20), row("/runs/cnn", "lora-seed1", 40)])
     assert [(merged["run"], merged["rouge1"]) for merged in rows] == [("xsum/lora-seed1", 20), ("cnn/lora-seed1", 40)]
+    studies = [row(f"/{name}/runs", "lora-seed1", 20) for name in ("xsum", "cnn")]
+    names = [merged["run"] for merged in compare_runs.over_seeds(studies)]
+    assert names == ["xsum/runs/lora-seed1", "cnn/runs/lora-seed1"]
     assert all(name in compare_runs.table(rows) for name in ("xsum/lora-seed1", "cnn/lora-seed1"))

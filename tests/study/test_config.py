@@ -143,6 +143,11 @@ def test_an_override_replaces(tmp_path):
     (task,) = study.tasks
     assert task.env == {"MAX_EPOCH": "2"} and task.prepare == {"RAW": str(new)}
     assert [backbone.folder for backbone in task.backbones] == [new]
+    assert read_config(path, ["backbones.old=here", f"backbones.old={new}"]).tasks[0].backbones[0].folder == new
+    with pytest.raises(UsageError, match="tasks.one: data is missing"):
+        read_config(path, ["data="])
+    nested = read_config(path, [f"backbone={new}", f"tasks.one.data={new}", "env.A=${seeds.0}"]).tasks[0]
+    assert nested.prepare == {"RAW": str(new)} and nested.env["A"] == "1"
     study = read_config(path, [f"backbones={{new: '{new}'}}"])
     assert [backbone.name for backbone in study.tasks[0].backbones] == ["new"]
 
@@ -156,7 +161,7 @@ def test_some_of_the_tasks_of_a_config(tmp_path, word):
 
 
 def test_an_override_that_fits_nothing(tmp_path):
-    with pytest.raises(UsageError, match="tasks.rte.data=x: tasks.rte is a list"):
+    with pytest.raises(UsageError, match="tasks.rte.data=x: tasks has no such names"):
         read_config(changed(tmp_path, tasks=["rte"]), ["tasks.rte.data=x"])
 
 

@@ -171,9 +171,9 @@ except KeyboardInterrupt:
 """
 
 
-@pytest.mark.parametrize("killed", [False, True])
-def test_what_was_submitted_to_a_cluster_is_cancelled(tmp_path, monkeypatch, killed):
-    """By Snakemake, which a stand-in is for here: it is given the time."""
+@pytest.mark.parametrize("signals", [[signal.SIGINT], [signal.SIGINT, signal.SIGINT], [signal.SIGKILL]], ids=str)
+def test_what_was_submitted_to_a_cluster_is_cancelled(tmp_path, monkeypatch, signals):
+    """By Snakemake, which a stand-in is for here: it is given the time, and interrupted once."""
     submits = SUBMITS.replace("FOLDER", str(tmp_path))
     monkeypatch.setattr("sparse_adapter.study.engine._command", lambda *words: [sys.executable, "-c", submits])
     (tmp_path / "profile").mkdir()
@@ -181,7 +181,9 @@ def test_what_was_submitted_to_a_cluster_is_cancelled(tmp_path, monkeypatch, kil
     process = multiprocessing.get_context("fork").Process(target=main, args=([*words, str(tmp_path / "profile")],))
     process.start()
     wait_for(tmp_path / "submitted")
-    os.kill(process.pid, signal.SIGKILL if killed else signal.SIGINT)
+    for number in signals:
+        os.kill(process.pid, number)
+        time.sleep(0.2)
     process.join()
     wait_for(tmp_path / "cancelled")
 

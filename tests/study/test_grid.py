@@ -111,6 +111,8 @@ def test_a_fusion_has_the_size_of_what_it_fuses(tmp_path):
     ]
     sources = {run.system: run.sources for run in plan.runs.values() if run.sources}
     assert sources == {f"adapter_fusion{r}-dense": (f"one-backbone-pfeiffer{r}-dense-seed1",) for r in (8, 16)}
+    mixed = plan_with(tmp_path / "mixed", {"family": "adapter_fusion", "bottleneck": 8}, {"family": "adapter_fusion"})
+    assert mixed.runs["one-backbone-adapter_fusion-dense-seed1"].sources == ("one-backbone-pfeiffer-dense-seed1",)
     given = plan_with(tmp_path / "given", {"family": ["pfeiffer", "adapter_fusion"], "bottleneck": [8, 16]})
     assert len(given.runs) == 4
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 import yaml
-from omegaconf import DictConfig, ListConfig, OmegaConf
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from ..adapters import ADAPTERS
@@ -24,7 +24,7 @@ TASK_KEYS = ("example", "data", "backbone", "backbones", "env", "prepare", "flag
 BACKBONE_KEYS = ("folder", "env")
 AXES = ("family", "pruner", "sparsity", "large_sparse", "bottleneck", "lr")
 BLOCK_KEYS = (*AXES, "env", "flags")
-FOLDERS = ("data", "backbone", "examples")  # whose names are no YAML
+FOLDERS = ("data", "backbone", "folder", "examples")  # whose names are no YAML
 SCRIPTS = ("prepare.sh", "train.sh", "evaluate.sh")
 
 
@@ -113,16 +113,20 @@ def _is_plain(name: str) -> bool:
 
 def _override(config: DictConfig, key: str, text: str) -> None:
     """Put a value in place of what the config says; tasks, by their names alone, are those of the config."""
-    value = text if key in FOLDERS and not text.startswith("{") else OmegaConf.from_dotlist([f"value={text}"]).value
-    if key == "tasks" and isinstance(config.get(key), DictConfig) and not isinstance(value, DictConfig):
-        names = _names(OmegaConf.to_container(value) if isinstance(value, ListConfig) else value)
-        value = {name: config.tasks.get(name) for name in names}
+    parent, _, last = key.rpartition(".")
+    if text and not text.startswith("{") and (last in FOLDERS or parent == "backbones"):
+        value = text
+    else:
+        value = OmegaConf.to_container(OmegaConf.from_dotlist([f"value={text}"]), resolve=False)["value"]
+    if key == "tasks" and isinstance(config.get(key), DictConfig) and not isinstance(value, dict):
+        entries = OmegaConf.to_container(config.tasks, resolve=False)
+        value = {name: entries.get(name) for name in _names(value)}
     if key in ("backbone", "backbones"):
         config.pop("backbones" if key == "backbone" else "backbone", None)
     try:
         OmegaConf.update(config, key, value, merge=False, force_add=True)
     except (TypeError, ValueError) as error:  # a name where a list wants a number
-        raise UsageError(f"{key}={text}: {key.rpartition('.')[0]} is a list in the config") from error
+        raise UsageError(f"{key}={text}: {key.partition('.')[0]} has no such names in the config") from error
 
 
 def _study(name: str, raw: dict) -> Study:

@@ -65,36 +65,25 @@ def execute(folder: Path, plan: Plan, slots: Slots, lock: int) -> int:
     wanted = missing(folder, plan)
     if not wanted:
         return 0
-    # Jobs of this machine end with Snakemake, however it ends. What it has submitted to a cluster it cancels when it is
-    # interrupted, once: Ctrl-C in the terminal is not to reach it, too.
-    submits = slots.profile is not None
-    end = signal.SIGINT if submits else signal.SIGKILL
-
-    def prepare_child() -> None:
-        signal.signal(signal.SIGINT, signal.SIG_DFL)  # which a study in the background ignores
-        end_with_parent(end)
-
+    command = _command(folder, plan, slots, wanted)
+    if slots.profile:  # Snakemake has to be alive to cancel what it has submitted
+        attendant = [sys.executable, "-P", str(Path(__file__).with_name("attend.py")), str(_CANCEL)]
+        own = {"args": [*attendant, *command], "stdin": subprocess.PIPE, "start_new_session": True}
+    else:  # its jobs end with it
+        own = {"args": command, "stdin": subprocess.DEVNULL, "preexec_fn": lambda: end_with_parent(signal.SIGKILL)}
     with (folder / LOG).open("ab") as log:
-        engine = subprocess.Popen(
-            _command(folder, plan, slots, wanted),
-            stdout=log,
-            stderr=log,
-            stdin=subprocess.DEVNULL,
-            pass_fds=[lock],
-            preexec_fn=prepare_child,
-            start_new_session=submits,
-        )
+        engine = subprocess.Popen(stdout=log, stderr=log, pass_fds=[lock], **own)
     try:
         _follow(engine, folder, plan)
         return engine.wait()
     finally:
         if engine.poll() is None:
-            engine.send_signal(end)
-            try:
-                engine.wait(_CANCEL)
-            except subprocess.TimeoutExpired:
+            if engine.stdin:
+                print("waiting for Snakemake to cancel what it has submitted", file=sys.stderr)
+                engine.stdin.close()
+            else:
                 engine.kill()
-                engine.wait()
+            engine.wait()
 
 
 def preview(folder: Path, plan: Plan, slots: Slots) -> int:

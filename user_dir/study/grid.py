@@ -37,8 +37,9 @@ def expand(study: Study) -> tuple[dict[str, Preparation], dict[str, Run]]:
                         fusions.append((run, backbone, values))
                     else:
                         _add(runs, run)
+    given = dict(runs)  # what fusions add is no choice of the config's
     for fusion, backbone, values in fusions:
-        sources = [_source(fusion, task, backbone, values, runs) for task in study.tasks if backbone in task.backbones]
+        sources = [_source(fusion, task, backbone, values, given) for task in study.tasks if backbone in task.backbones]
         sources = [source for source in sources if source.scripts == fusion.scripts]
         for source in sources:
             _add(runs, source)
