@@ -36,7 +36,7 @@ COLUMNS = {
 
 
 def measure(run: Path) -> dict:
-    """Scores and sizes of one run.
+    """Scores and sizes of one run, whose path is absolute.
 
     Raises:
         FileNotFoundError: the run was not evaluated.
@@ -44,7 +44,7 @@ def measure(run: Path) -> dict:
     scores = json.loads((run / "scores.json").read_text())
     row = {
         "run": run.name,
-        "folder": os.path.dirname(os.path.abspath(run)),
+        "folder": str(run.parent),
         **{name: scores[name] for name in ("rouge1", "rouge2", "rougeL")},
         "n": scores["n"],
     }

@@ -20,13 +20,8 @@ sys.path.append(str(Path(__file__).parents[1]))  # examples, for hypotheses
 
 from hypotheses import ScoreError, generated, read_lines, write  # noqa: E402
 
-TOKENIZED = {
-    "zho": "zh",
-    "cmn": "zh",
-    "yue": "zh",
-    "jpn": "ja",
-    "kor": "ko",
-}  # ISO 639-3 of what sacrebleu has tokenizers for
+# ISO 639-3 of what sacrebleu has tokenizers for, and codes of languages without spaces that it has none for.
+TOKENIZED = {"zho": "zh", "cmn": "zh", "yue": "zh", "jpn": "ja", "kor": "ko"}
 UNSPACED = {"bo", "bod", "dz", "dzo", "km", "khm", "lo", "lao", "my", "mya", "th", "tha"}
 
 

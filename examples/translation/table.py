@@ -41,11 +41,12 @@ def measure(run: Path) -> dict:
 def table(rows: list[dict]) -> str:
     """One row a system, with the gain in BLEU on the new domain, and that as a share of full fine-tuning's."""
     backbone = rows[0]
-    gains = {(row["system"], row["seed"]): row["software_bleu"] - backbone["software_bleu"] for row in rows}
+    gains = [row["software_bleu"] - backbone["software_bleu"] for row in rows]
+    of_full = {row["seed"]: gain for row, gain in zip(rows, gains, strict=True) if row["system"] == "full"}
     seeds = {row["seed"] for row in rows if row is not backbone}
     shown = []
-    for row in rows:
-        gain, full = gains[row["system"], row["seed"]], gains.get(("full", row["seed"]))
+    for row, gain in zip(rows, gains, strict=True):
+        full = of_full.get(row["seed"])
         shown.append(
             [
                 row["system"] if len(seeds) < 2 else f"{row['system']}, seed {row['seed']}",
