@@ -8,7 +8,7 @@
 #              and OUT are relative to the repository)
 #   TARGET     the data set to fuse for (default: the first)
 #   OUT        folder of the runs (default: checkpoints/fusion)
-#   PRUNER, SPARSITY   of the adapters and of the fusion's matrices (default: snip, 0.4)
+#   PRUNER, SPARSITY   of the adapters and of the fusion's matrices (default: snip, 0.4); LARGE_SPARSE is the adapters'
 #   LR, FUSION_LR, MAX_EPOCH   learning rates of the two stages (default: train.sh's, 1e-3) and epochs (default: 3)
 #
 # Other settings are those of examples/summarization/train.sh and evaluate.sh; arguments are passed on to fairseq-train.
@@ -18,7 +18,7 @@ read -ra DATASETS <<< "${DATASETS:-data-bin/xsum data-bin/quickstart/data}"
 TARGET="${TARGET:-${DATASETS[0]}}"
 OUT="${OUT:-checkpoints/fusion}"
 flags=("$@")
-export PRUNER="${PRUNER:-snip}" SPARSITY="${SPARSITY:-0.4}" MAX_EPOCH="${MAX_EPOCH:-3}"
+export PRUNER="${PRUNER-snip}" SPARSITY="${SPARSITY:-0.4}" MAX_EPOCH="${MAX_EPOCH:-3}"
 
 train() { # flags; the rest is in the environment
     FLAGS="${flags[*]} $*" same_settings "$SAVE_DIR" TARGET BACKBONE $RUN_SETTINGS
@@ -45,6 +45,6 @@ for data in "${DATASETS[@]}"; do
 done
 
 export SAVE_DIR="$OUT/fusion"
-DATA="$TARGET" ADAPTER=adapter_fusion LR="${FUSION_LR:-1e-3}" train --fusion-adapters "$(IFS=,; echo "${files[*]}")"
+DATA="$TARGET" ADAPTER=adapter_fusion LARGE_SPARSE=1 LR="${FUSION_LR:-1e-3}" train --fusion-adapters "$(IFS=,; echo "${files[*]}")"
 evaluate
 python scripts/compare_runs.py "${runs[@]}" "$OUT/fusion" --json "$OUT/results.json"

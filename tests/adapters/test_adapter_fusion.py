@@ -113,13 +113,15 @@ def test_what_cannot_be_fused_is_refused(save_adapter, fuse, tmp_path):
     lora = save_adapter("lora", adapter="lora", lora_rank=2)[0]
     houlsby = save_adapter("houlsby", adapter="houlsby")[0]
     deeper = save_adapter("deeper", decoder_layers=3)[0]
+    decoder_only = save_adapter("decoder", adapter_layers="decoder")[0]
     fingerprinted = [save_adapter(name, backbone_fingerprint=name)[0] for name in ("x", "y")]
     for paths, message in [
         ((), "needs --fusion-adapters"),
         ((str(tmp_path / "none.pt"),), "there is no such file"),
         ((one, lora), "holds the adapter 'lora'"),
         ((one, houlsby), "fuse one family"),
-        ((one, deeper), "no such layer"),
+        ((one, deeper), "where this model fuses nothing: give the layers and the --adapter-layers"),
+        ((one, decoder_only), "has no adapter at encoder.layers.0"),
         (fingerprinted, "different backbones"),
         ((one, one), "names a file twice"),
     ]:

@@ -11,11 +11,13 @@ from sparse_adapter.checkpoint.start import (
     changed_settings,
     check_direction,
     check_fits,
+    check_function,
     checkpoint_to_load,
     is_relaunch,
     read_state,
 )
 from sparse_adapter.errors import UsageError
+from torch import nn
 
 from ..conftest import state_copy
 
@@ -61,6 +63,19 @@ def test_a_restore_file_comes_first(save_dir):
     touch(save_dir / "checkpoint_last.pt")
     restore = touch(save_dir / "restore.pt")
     assert checkpoint_to_load(CheckpointConfig(save_dir=str(save_dir), restore_file=restore)) == restore
+
+
+@pytest.mark.parametrize(
+    "options, message",
+    [
+        ({"reset_meters": True}, "--reset-meters goes with --restore-file"),
+        ({"restore_file": "restore.pt"}, "--restore-file and --finetune-from-model are two starts"),
+    ],
+)
+def test_flags_that_fairseq_refuses_after_pruning_are_refused_before(save_dir, options, message):
+    backbone = touch(save_dir / "backbone.pt")
+    with pytest.raises(UsageError, match=message):
+        checkpoint_to_load(CheckpointConfig(save_dir=str(save_dir), finetune_from_model=backbone, **options))
 
 
 def test_checkpoints_with_a_suffix(save_dir):
@@ -144,6 +159,24 @@ def test_embeddings_that_the_model_shares_have_to_be_alike(build_bart):
     check_fits(build_bart(share_all_embeddings=False, share_decoder_input_output_embed=False), state, "model.pt")
     with pytest.raises(UsageError, match="differ in the file and are one in the model; leave out the flags"):
         check_fits(build_bart(), state, "model.pt")
+
+
+def test_an_untied_head_has_a_flag_of_its_own():
+    embed, head = nn.Embedding(5, 3), nn.Linear(3, 5)
+    head.weight = embed.weight
+    model = nn.ModuleDict({"encoder": nn.ModuleDict({"embed_tokens": embed, "lm_head": head})})
+    state = state_copy(model) | {"encoder.lm_head.weight": torch.ones(5, 3)}
+    with pytest.raises(UsageError, match="are one in the model; add --untie-weights-roberta"):
+        check_fits(model, state, "model.pt")
+
+
+def test_what_no_shape_tells_has_to_be_alike():
+    then = Namespace(encoder_attention_heads=4, activation_fn="gelu")
+    for now in (Namespace(**vars(then)), OmegaConf.create({"encoder_attention_heads": 4, "dropout": 0.3}), None):
+        check_function(then, now, "model.pt")
+        check_function(now, then, "model.pt")
+    with pytest.raises(UsageError, match="model.pt is of a model with --activation-fn gelu, and this one has relu"):
+        check_function(then, Namespace(encoder_attention_heads=4, activation_fn="relu"), "model.pt")
 
 
 @pytest.mark.parametrize("legacy", [False, True])

@@ -320,6 +320,11 @@ def test_a_fusion_is_of_the_adapters_that_were_just_trained(run, tmp_path):
     fused = calls[-1][calls[-1].index("--fusion-adapters") + 1]
     assert fused == ",".join(f"{folder}/checkpoint_best.pt" for folder in folders[:2])
     assert all(call[call.index("--clip-norm", call.index("--clip-norm") + 1) + 1] == "1" for call in calls)
+    # Larger adapters are sparser, which a fusion's matrices, as large as the model's, cannot be.
+    (tmp_path / "call").unlink()
+    run("../fusion/run.sh", **settings | {"OUT": f"{out}-large", "LARGE_SPARSE": "2"})
+    calls = [line.split() for line in (tmp_path / "call").read_text().splitlines()]
+    assert ["--large-sparse" in call for call in calls] == [True, True, False] and "--sparsity" in calls[-1]
     # Fewer adapters are another fusion.
     settings["DATASETS"] = data[0]
     assert "was begun with FLAGS=" in run("../fusion/run.sh", "--clip-norm", "1", **settings).stderr

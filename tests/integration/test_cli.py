@@ -249,7 +249,10 @@ def test_a_report_does_not_replace_what_it_is_about(checkpoints, tmp_path):
     succeed(cli("extract", checkpoints["houlsby"], file))
     for option in ("--json", "--plot"):
         assert f"belongs to {file}" in error_line(cli("info", file, option, file.with_suffix(".json")))
-    succeed(cli("info", file, "--json", tmp_path / "report.json"))
+    report = tmp_path / "report.json"
+    succeed(cli("info", file, "--json", report))
+    assert f"{report} exists" in error_line(cli("info", file, "--json", report))
+    succeed(cli("info", file, "--json", report, "--force"))
 
 
 def test_errors_of_the_system_are_one_line(checkpoints, tmp_path):

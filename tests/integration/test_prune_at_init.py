@@ -139,7 +139,10 @@ def test_adapters_in_some_layers(project, tmp_path):
 
 def test_a_relaunch_with_other_settings_says_so(project, sparse_run, tmp_path):
     shutil.copytree(sparse_run, tmp_path / "run")
+    report = tmp_path / "run" / "sparsity.json"
+    report.write_text("")  # as a loss of power leaves it
     assert "goes on where it stopped, though" not in succeed(project.train(tmp_path / "run", *SPARSE))
+    assert json.loads(report.read_text())["mask_sha256"]
     output = succeed(project.train(tmp_path / "run", *SPARSE, "--lr", "0.004"))
     assert "goes on where it stopped, though --lr was [0.003] and is [0.004]" in output
 
@@ -154,8 +157,16 @@ def test_a_relaunch_of_full_fine_tuning_says_what_is_other(project, tmp_path):
 
 
 def test_a_backbone_is_not_restored(project, tmp_path):
-    line = error_line(project.train(tmp_path / "run", *SPARSE, "--restore-file", str(project.backbone)))
+    line = error_line(project.train(tmp_path / "run", *SPARSE, "--continue-once", str(project.backbone)))
     assert "is a backbone" in line and "--finetune-from-model" in line
+    assert not (tmp_path / "run" / "sparsity.json").exists()
+
+
+def test_another_backbone_than_the_one_to_start_from_is_refused(project, tmp_path):
+    shutil.copyfile(project.backbone, tmp_path / "other.pt")
+    for named, message in (("none.pt", "there is no such file"), ("other.pt", "is for adapters that were trained on")):
+        assert message in error_line(project.train(tmp_path / "run", "--backbone", str(tmp_path / named)))
+    succeed(project.train(tmp_path / "run", "--backbone", str(project.backbone), "--max-update", "1"))
 
 
 def test_the_report_is_of_the_adapters_that_are_restored(project, sparse_run, tmp_path):
@@ -216,6 +227,10 @@ REFUSED = {
     "unknown pruner": (("--pruner", "snipp", "--sparsity", "0.4"), "snip"),
     "a pruner without a sparsity": (("--pruner", "snip"), "--pruner snip needs a --sparsity"),
     "sparsity without a pruner": (("--sparsity", "0.4"), "--pruner"),
+    "batches below the longest example": (
+        (*SPARSE, "--prune-max-tokens", "3"),
+        "examples are longer and would not be scored",
+    ),
     "batches of no token": ((*SPARSE, "--prune-max-tokens", "0"), "--prune-max-tokens 0"),
     "nothing to prune": ((*SPARSE, "--adapter", "none"), "nothing to prune"),
     "unknown scope": ((*SPARSE, "--prune-scope", "layer"), "global"),
@@ -242,6 +257,7 @@ REFUSED = {
     "fusion without files": (("--adapter", "adapter_fusion"), "needs --fusion-adapters"),
     "missing backbone": (("--finetune-from-model", "nowhere/model.pt"), "nowhere/model.pt"),
     "backbone of another size": (("--encoder-embed-dim", "64", "--decoder-embed-dim", "64"), "does not fit --arch"),
+    "backbone of other heads": (("--encoder-attention-heads", "8"), "with --encoder-attention-heads 4"),
     "backbone of another depth": (("--decoder-layers", "3"), "layers"),
     "nothing to train": (("--adapter", "none", "--freeze-backbone"), "nothing to train"),
     "EMA of a model without": (("--store-ema",), "--store-ema"),

@@ -297,6 +297,17 @@ def test_activation_checkpointing_with_layers_dropped(build_bart, batch):
     assert alone
 
 
+def test_a_step_that_drops_every_layer_with_an_adapter_has_no_gradient(build_bart, batch):
+    model = build_bart(adapter_layers="decoder.1", decoder_layerdrop=0.5, dropout=0.0).train()
+    trained = []
+    for seed in range(8):
+        model.zero_grad(set_to_none=True)
+        torch.manual_seed(seed)
+        translation_loss(model, batch).backward()
+        trained.append(any(parameter.grad is not None for parameter in model.parameters()))
+    assert set(trained) == {True, False}
+
+
 @pytest.mark.parametrize("noise", [{"quant_noise_pq": 0.1}, {"quant_noise_scalar": 0.5}])
 def test_quantisation_noise_is_refused(build_bart, noise):
     with pytest.raises(SystemExit) as error:

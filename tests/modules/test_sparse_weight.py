@@ -109,6 +109,8 @@ def test_packed_masks_unpack_to_themselves(numel):
 def test_a_packed_mask_of_another_length_is_refused(compact):
     with pytest.raises(ValueError, match="does not fit"):
         unpack_mask(getattr(compact, MASK_KEY), torch.Size([5, 26]))
+    with pytest.raises(RuntimeError, match="does not fit a weight of shape .5, 26."):  # as torch tells of other shapes
+        SparseWeight(5, 26, init=nn.init.zeros_).load_state_dict(compact.state_dict())
 
 
 @pytest.mark.parametrize("keep", [True, False])

@@ -6,6 +6,7 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import torch
+from fairseq.data import FairseqDataset
 from fairseq.distributed import utils as distributed_utils
 from sparse_adapter.errors import UsageError
 from sparse_adapter.tasks import prune_at_init, scoring
@@ -66,6 +67,14 @@ def test_masks_are_broadcast_by_the_backend_s_device(monkeypatch):
     assert all(torch.equal(received[name], mask) for name, mask in masks.items())
 
 
+class SizedDataset(FairseqDataset):
+    def __init__(self, sizes: np.ndarray):
+        self.sizes = sizes
+
+    def __len__(self) -> int:
+        return len(self.sizes)
+
+
 def test_pruning_scores_on_the_first_batches_of_a_shuffled_epoch():
     asked = {}
     batches = [{"net_input": {"tokens": torch.full((1,), float(i))}} for i in range(5)]
@@ -77,7 +86,7 @@ def test_pruning_scores_on_the_first_batches_of_a_shuffled_epoch():
             asked["split"] = split
 
         def dataset(self, split):
-            return split
+            return SizedDataset(np.full(5, 6))
 
         def max_positions(self):
             return 9

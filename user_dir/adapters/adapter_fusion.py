@@ -186,10 +186,18 @@ def _load(model: nn.Module, states: list[dict], paths: list[str]) -> None:
             if isinstance(module, Fusion):
                 prefix = name.replace(f".{ADAPTER}.{AdapterFusion.name}.", f".{ADAPTER}.{family}.") + "."
                 own = {key.removeprefix(prefix): state[key] for key in left if key.startswith(prefix)}
+                if not own:
+                    raise UsageError(
+                        f"--fusion-adapters {path} has no adapter at {name}: give the --adapter-layers that it was "
+                        "trained with"
+                    )
                 try:
                     module.adapters[i].load_state_dict(own)
                 except RuntimeError as error:
                     raise UsageError(f"--fusion-adapters {path} does not fit {name}: {str(error)[:300]}") from error
                 left -= {prefix + key for key in own}
         if left:
-            raise UsageError(f"--fusion-adapters {path} has {min(left)}, and the model has no such layer")
+            raise UsageError(
+                f"--fusion-adapters {path} has {min(left)}, where this model fuses nothing: give the layers and the "
+                "--adapter-layers that it was trained with"
+            )

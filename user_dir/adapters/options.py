@@ -132,7 +132,7 @@ def check_same_adapters(asked: Namespace | DictConfig, trained: Namespace | Dict
         if then.get(flag, value) != value:
             raise UsageError(
                 f"{path} holds adapters of {flag} {then[flag]}, and this command asks for {value}: give the same, or "
-                "start anew in another --save-dir"
+                "start anew from the backbone in another --save-dir"
             )
 
 

@@ -1,6 +1,7 @@
 """The checkpoint that fairseq is going to start from, read and checked before the trainer exists."""
 
 import os
+from argparse import Namespace
 
 import torch
 from fairseq import checkpoint_utils
@@ -10,13 +11,23 @@ from torch import nn
 from ..errors import UsageError
 from ..modules import holds_backbone, is_backbone_key
 
+_RESETS = ("reset_optimizer", "reset_lr_scheduler", "reset_meters", "reset_dataloader")
+
 
 def checkpoint_to_load(cfg: DictConfig) -> str | None:
     """The file that ``checkpoint_utils.load_checkpoint`` of fairseq 0.12.3 chooses; None if there is none.
 
     Raises:
-        UsageError: a file that the user named does not exist.
+        UsageError: a file that the user named does not exist, or fairseq would refuse the flags.
     """
+    if cfg.finetune_from_model is not None:
+        resets = [name for name in _RESETS if getattr(cfg, name)]
+        if resets:
+            raise UsageError(
+                f"--{resets[0].replace('_', '-')} goes with --restore-file: --finetune-from-model does that by itself"
+            )
+        if cfg.restore_file != "checkpoint_last.pt":
+            raise UsageError("--restore-file and --finetune-from-model are two starts: leave out one of them")
     if cfg.restore_file != "checkpoint_last.pt":
         path, flag = cfg.restore_file.replace(".pt", f"{cfg.checkpoint_suffix or ''}.pt"), "--restore-file"
     else:
@@ -78,6 +89,28 @@ def changed_settings(before: DictConfig, now: DictConfig) -> list[str]:
     return changes
 
 
+# What gives the same weights another function, and no tensor tells.
+_FUNCTION = ("encoder_attention_heads", "decoder_attention_heads", "activation_fn", "no_scale_embedding")
+
+
+def check_function(before: Namespace | DictConfig | None, now: Namespace | DictConfig, path: str) -> None:
+    """
+    Args:
+        before, now: the model's arguments of the file at ``path`` and of this command.
+
+    Raises:
+        UsageError: frozen weights would not do what they were trained for.
+    """
+    for name in _FUNCTION:
+        then, asked = getattr(before, name, None), getattr(now, name, None)
+        if then is not None and asked is not None and then != asked:
+            flag = f"--{name.replace('_', '-')}"
+            raise UsageError(
+                f"{path} is of a model with {flag} {then}, and this one has {asked}: its frozen weights would be of no "
+                "use; choose its architecture, or give the flag"
+            )
+
+
 def check_direction(before: DictConfig, now: DictConfig, path: str) -> None:
     """
     Raises:
@@ -134,9 +167,14 @@ def _check_shared(model: nn.Module, state_dict: dict, path: str) -> None:
         other = first.setdefault(id(parameter), key)
         held, shared = state_dict.get(key), state_dict.get(other)
         if held is not None and shared is not None and not torch.equal(held, shared):
+            remedy = (
+                "add --untie-weights-roberta"
+                if ".lm_head." in key
+                else "leave out the flags that share embeddings (--share-all-embeddings, "
+                "--share-decoder-input-output-embed)"
+            )
             raise UsageError(
-                f"{path} does not fit --arch: {other} and {key} differ in the file and are one in the model; leave out "
-                "the flags that share embeddings (--share-all-embeddings, --share-decoder-input-output-embed)"
+                f"{path} does not fit --arch: {other} and {key} differ in the file and are one in the model; {remedy}"
             )
 
 

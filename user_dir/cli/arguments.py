@@ -19,6 +19,10 @@ def add_backbone(parser: ArgumentParser, required: bool = False) -> None:
 
 def add_out(parser: ArgumentParser, help: str) -> None:
     parser.add_argument("out", type=Path, metavar="OUT", help=help)
+    add_force(parser)
+
+
+def add_force(parser: ArgumentParser) -> None:
     parser.add_argument("--force", action="store_true", help="replace OUT if it exists")
 
 

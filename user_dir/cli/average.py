@@ -14,13 +14,13 @@ from ..adapters.adapter_fusion import same_sources
 from ..adapters.options import fixed_options
 from ..errors import UsageError
 from ..files import written_at_once
-from .arguments import FILE_HELP, check_checkpoint_name, check_out, read_file
+from .arguments import FILE_HELP, add_force, check_checkpoint_name, check_out, read_file
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("files", type=Path, nargs="+", metavar="CKPT", help=FILE_HELP)
     parser.add_argument("out", type=Path, metavar="OUT", help="fairseq checkpoint to write")
-    parser.add_argument("--force", action="store_true", help="replace OUT if it exists")
+    add_force(parser)
 
 
 def run(args: Namespace) -> None:

@@ -18,13 +18,14 @@ from ..checkpoint.rebuild import dictionary_sizes, model_arguments, rebuild_adap
 from ..errors import UsageError
 from ..files import write_json, written_at_once
 from ..pruning import sparsity_report
-from .arguments import FILE_HELP, read_file
+from .arguments import FILE_HELP, add_force, check_out, read_file
 
 
 def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("file", type=Path, metavar="FILE", help=FILE_HELP)
     parser.add_argument("--plot", type=Path, metavar="OUT.png", help="draw the density of every layer and site")
     parser.add_argument("--json", type=Path, metavar="OUT.json", help="write the whole report, matrix by matrix")
+    add_force(parser)
 
 
 def run(args: Namespace) -> None:
@@ -32,6 +33,8 @@ def run(args: Namespace) -> None:
     for out in (args.json, args.plot):
         if out is not None and out.resolve() in (file.resolve() for file in files):
             raise UsageError(f"{out} belongs to {args.file}: choose another name for what is written")
+        if out is not None:
+            check_out(out, args.force)
     state = read_file(args.file)
     model_args = model_arguments(state)
     report = read_report(state, model_args)

@@ -6,7 +6,7 @@ from argparse import ArgumentParser, Namespace
 import torch
 from fairseq.tasks import FairseqTask
 from omegaconf import DictConfig
-from torch import nn
+from torch import Tensor, nn
 
 from ..adapters import AdapterOptions, TrainedAdapters, add_adapter_args, attach_adapters
 from ..adapters.options import read_options
@@ -43,6 +43,10 @@ class AdapterModelMixin:
             options = read_options(AdapterOptions, args)
             if options.families and (getattr(args, "quant_noise_pq", 0) or getattr(args, "quant_noise_scalar", 0)):
                 raise UsageError("quantisation noise overwrites the frozen weights: use it without adapters")
+            if getattr(args, "spectral_norm_classification_head", False):
+                raise UsageError(
+                    "--spectral-norm-classification-head: fairseq 0.12.3 does not load such heads (roberta/model.py)"
+                )
             if options.adapter_only_checkpoints and not options.families:
                 raise UsageError("--adapter-only-checkpoints: with --adapter none there are no adapters to save")
             kept = [getattr(args, f"{part}_layers_to_keep", None) for part in ("encoder", "decoder")]
@@ -82,6 +86,7 @@ class AdapterModelMixin:
                 module.requires_grad_(False)
             elif isinstance(module, LAYERS) or (isinstance(module, nn.Linear) and module.bias is None):
                 module.register_forward_pre_hook(_contiguous)
+        self.register_forward_hook(_differentiable)
         if checkpoint_activations:
             # A checkpointed layer gets no gradient unless one of its inputs requires one. That of the first layer with
             # an adapter does not, and with LayerDrop any may be the first.
@@ -118,6 +123,12 @@ class AdapterModelMixin:
         # No gradient is computed any more, and with what `_contiguous` says of trained matrices all products are those
         # of a model that is not frozen, to the bit.
         self.requires_grad_(True)
+
+
+def _differentiable(module: nn.Module, args: tuple, output: tuple) -> None:
+    """Let a step in which LayerDrop left out every layer with an adapter be one without gradients."""
+    if torch.is_grad_enabled() and isinstance(output[0], Tensor) and not output[0].requires_grad:
+        output[0].requires_grad_(True)
 
 
 def _require_grad(module: nn.Module, args: tuple) -> None:

@@ -142,7 +142,12 @@ class SparseWeight(Materializable):
         values = state_dict.get(prefix + "values")
         packed = state_dict.get(prefix + MASK_KEY)
         if packed is not None:
-            mask = unpack_mask(packed, self.shape)
+            try:
+                mask = unpack_mask(packed, self.shape)
+            except ValueError as error:
+                error_msgs = args[-1]  # which load_state_dict raises together
+                error_msgs.append(f"{prefix}{MASK_KEY}: {error}")
+                return
             if not self.is_compact or not torch.equal(mask, self.mask()):
                 self._become_compact(mask)
         elif self.is_compact and values is not None and values.shape == self.shape:

@@ -225,6 +225,11 @@ class PruneAtInitMixin:
         """Load the checkpoint, and record which backbone it has. Returns whether it has adapters."""
         state = read_state(path)
         resumed = has_adapters(state["model"])
+        named = getattr(cfg.model, "backbone", "")
+        if named and not os.path.isfile(named):
+            raise UsageError(f"--backbone {named}: there is no such file")
+        if named and not resumed and not os.path.samefile(named, path):
+            raise UsageError(f"--backbone {named} is for adapters that were trained on it, and {path} is a backbone")
         check_start(model, cfg, path, state)
         # A backbone may have a row for <mask> that the data's dictionary has not, so the file does not say it.
         record(cfg.model, backbone_vocabulary=f"{len(self.source_dictionary)} {len(self.target_dictionary)}")
@@ -294,14 +299,18 @@ class PruneAtInitMixin:
             raise UsageError(
                 f"{path} holds adapters of sparsity {1 - kept / total:.4g}, and this command asks for "
                 f"{self.cfg.sparsity:.4g}; adapters are pruned once, at initialisation: ask for the same "
-                "--sparsity, or start anew in another --save-dir"
+                "--sparsity, or start anew from the backbone in another --save-dir"
             )
         logger.info("adapters of %s: %s of %s weights kept, not pruned again", path, f"{kept:,}", f"{total:,}")
 
 
 def _describes(file: Path, weights: dict[str, SparseWeight]) -> bool:
     """Whether the report in ``file`` is of a model that has these weights left."""
-    return file.exists() and read_json(file).get("mask_sha256") == mask_hash(weights)
+    try:
+        report = read_json(file)
+    except (FileNotFoundError, ValueError):  # none yet, or what a loss of power has left of it
+        return False
+    return report.get("mask_sha256") == mask_hash(weights)
 
 
 def _sparsity(cfg: DictConfig) -> float:

@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 from ..adapters.adapter_fusion import same_sources
 from ..adapters.options import check_same_adapters, record
 from ..checkpoint.adapter_only import check_is_backbone, fingerprint_of
-from ..checkpoint.start import changed_settings, check_direction, is_relaunch, read_state
+from ..checkpoint.start import changed_settings, check_direction, check_function, is_relaunch, read_state
 from ..checkpoint.upgrade import has_adapters
 from ..errors import UsageError
 from ..modules import holds_backbone, prunable_weights
@@ -35,11 +35,14 @@ def check_start(model: BaseFairseqModel, cfg: DictConfig, path: str, state: dict
     if cfg.ema.store_ema and model.adapter_only:
         raise UsageError("--store-ema keeps a copy of the whole model: use it without --adapter-only-checkpoints")
     lacks_adapters = not has_adapters(state["model"]) and bool(prunable_weights(model))
-    if lacks_adapters and path == cfg.checkpoint.restore_file:
-        raise UsageError(
-            f"--restore-file {path} is a backbone, with which every relaunch would start over: name it with "
-            "--finetune-from-model"
-        )
+    for flag in ("restore_file", "continue_once"):
+        if lacks_adapters and path == getattr(cfg.checkpoint, flag):
+            raise UsageError(
+                f"--{flag.replace('_', '-')} {path} is a backbone, whose own training would be gone on with: name it "
+                "with --finetune-from-model"
+            )
+    if getattr(model, "is_frozen", False) and state.get("cfg"):
+        check_function(state["cfg"].model, cfg.model, path)
     if not is_relaunch(cfg.checkpoint, path):
         return
     if lacks_adapters:
@@ -63,7 +66,7 @@ def keep_backbone(model: BaseFairseqModel, cfg: DictConfig, path: str, state: di
     if not same_sources(cfg.model, trained_with):
         raise UsageError(
             f"{path} fuses other adapters than --fusion-adapters {cfg.model.fusion_adapters}: name the same, "
-            "or start anew in another --save-dir"
+            "or start anew from the backbone in another --save-dir"
         )
     backbone, fingerprint = (getattr(trained_with, key, "") for key in ("backbone", "backbone_fingerprint"))
     backbone = cfg.model.backbone or _backbone_now(cfg.checkpoint.finetune_from_model, path, backbone)

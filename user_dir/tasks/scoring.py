@@ -8,6 +8,7 @@ from contextlib import contextmanager
 import numpy as np
 import torch
 from fairseq import utils
+from fairseq.data import FairseqDataset
 from fairseq.distributed import utils as distributed_utils
 from fairseq.models import BaseFairseqModel
 from omegaconf import DictConfig
@@ -30,13 +31,16 @@ def pruning_objective(task, model: BaseFairseqModel, criterion, cfg: DictConfig,
         criterion.to(torch.device("cuda"))
     device = next(model.parameters()).device
 
-    max_tokens = task.cfg.prune_max_tokens or cfg.dataset.max_tokens
     task.load_dataset(cfg.dataset.train_subset, epoch=1, combine=True)
+    dataset = task.dataset(cfg.dataset.train_subset)
+    limits = utils.resolve_max_positions(task.max_positions(), model.max_positions(), cfg.dataset.max_tokens)
+    if task.cfg.prune_max_tokens:
+        limits = _scored_limits(dataset, limits, task.cfg.prune_max_tokens)
     epoch = task.get_batch_iterator(
-        dataset=task.dataset(cfg.dataset.train_subset),
-        max_tokens=max_tokens,
+        dataset=dataset,
+        max_tokens=task.cfg.prune_max_tokens or cfg.dataset.max_tokens,
         max_sentences=cfg.dataset.batch_size,
-        max_positions=utils.resolve_max_positions(task.max_positions(), model.max_positions(), max_tokens),
+        max_positions=limits,
         ignore_invalid_inputs=True,
         required_batch_size_multiple=cfg.dataset.required_batch_size_multiple,
         seed=seed,
@@ -52,6 +56,23 @@ def pruning_objective(task, model: BaseFairseqModel, criterion, cfg: DictConfig,
     if not losses and world == 1:
         raise UsageError(f"the training set {cfg.dataset.train_subset!r} has no batch to score on")
     return Objective(losses, _sum_over_processes if world > 1 else None)
+
+
+def _scored_limits(dataset: FairseqDataset, limits: tuple | int | None, prune_max_tokens: int) -> tuple | int:
+    """The lengths of examples that fit a batch of scoring.
+
+    Raises:
+        UsageError: some that are within the ``limits`` of training do not.
+    """
+    scored = utils.resolve_max_positions(limits, prune_max_tokens)
+    trained, _ = dataset.filter_indices_by_size(np.arange(len(dataset)), limits)
+    _, too_long = dataset.filter_indices_by_size(trained, scored)
+    if len(too_long):
+        raise UsageError(
+            f"--prune-max-tokens {prune_max_tokens}: {len(too_long):,} of {len(trained):,} examples are longer and "
+            "would not be scored: raise it"
+        )
+    return scored
 
 
 def broadcast_masks(masks: dict[str, Tensor]) -> dict[str, Tensor]:
