@@ -157,6 +157,16 @@ add_adapter_flags() {
     fi
 }
 
+# Add to arguments what checkpoints hold, and whether those of the last epochs are kept.
+add_checkpoint_flags() {
+    if [[ "$ADAPTER" != none && "${WHOLE:-0}" != 1 ]]; then arguments+=(--adapter-only-checkpoints); fi
+    if ((${KEEP_EPOCHS:-0} > 0)); then
+        arguments+=(--keep-last-epochs "$KEEP_EPOCHS")
+    else
+        arguments+=(--no-epoch-checkpoints)
+    fi
+}
+
 # Run fairseq-train with arguments and "${@:2}"; the learning rate rises over the first $1 % of the updates. Another
 # --lr-scheduler than ours is the caller's, with its own options.
 train_with_warmup() {

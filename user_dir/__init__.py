@@ -3,7 +3,12 @@
 He et al. (2022), SparseAdapter: An Easy Approach for Improving the Parameter-Efficiency of Adapters.
 """
 
-from . import compat
+import logging
+
+# At every import, fairseq otherwise asks for a package that only its speech tasks want.
+logging.getLogger("fairseq.tasks.text_to_speech").setLevel(logging.WARNING)
+
+from . import compat  # noqa: E402
 
 compat.apply()
 

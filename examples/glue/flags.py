@@ -20,8 +20,9 @@ import torch  # noqa: E402
 from preparation import recorded  # noqa: E402
 from sparse_adapter.checkpoint.start import read_state  # noqa: E402
 from sparse_adapter.errors import UsageError, one_line_errors  # noqa: E402
-from sparse_adapter.tasks.sentence_prediction import SparseAdapterSentencePredictionConfig  # noqa: E402
+from sparse_adapter.tasks.prune_at_init import PruneAtInitConfig  # noqa: E402
 
+SCORED = PruneAtInitConfig.prune_batches  # that snip and grasp see, of one device
 BATCH = 16  # examples of an update at most, over all devices; each has at least one
 # In float32, an update of MiniLM takes 1.7 times as long on a CPU that multiplies bfloat16.
 ON_CPU = {"--cpu": None, "--matmul-precision": "medium", "--attention-kernel": "math"}
@@ -88,6 +89,11 @@ def check_data(data: Path, dictionary: Path, backbone: Path, positions: int, wha
         )
 
 
+def count_devices() -> int:
+    """Over which a batch is divided."""
+    return int(os.environ.get("WORLD_SIZE") or torch.cuda.device_count() or 1)
+
+
 def print_flags(flags: dict[str, object]) -> None:
     """One word a line, with ``--cpu`` and what makes a CPU fast where there is no GPU."""
     if not torch.cuda.is_available():
@@ -109,11 +115,9 @@ def main(argv: list[str] | None = None) -> None:
         flags = backbone_flags(args.backbone) | data_flags(args.data)
         check_data(args.data, args.data / "input0" / "dict.txt", args.backbone, flags["--max-positions"])
     if not os.environ.get("BATCH_SIZE"):
-        devices = int(os.environ.get("WORLD_SIZE") or torch.cuda.device_count() or 1)
-        batch = max(1, BATCH // devices)
+        batch = max(1, BATCH // count_devices())
         # As many examples as on one device score the weights.
-        scored = SparseAdapterSentencePredictionConfig.prune_batches * BATCH
-        flags |= {"--batch-size": batch, "--prune-batches": -(-scored // batch)}
+        flags |= {"--batch-size": batch, "--prune-batches": -(-SCORED * BATCH // batch)}
     print_flags(flags)
 
 

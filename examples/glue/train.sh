@@ -21,6 +21,7 @@
 #                  --distributed-world-size and the like)
 #   MAX_TOKENS     and their tokens, padding included (default: 4096)
 #   SEED           of initialisation, pruning and data order (default: 1)
+#   KEEP_EPOCHS    checkpoints of the last epochs to keep, as for sparse-adapter average (default: 0)
 #   WHOLE          1: checkpoints hold the backbone too (default: 0, what is trained alone)
 #   SAVE_DIR       (default: checkpoints/glue/DATA's name/houlsby64-snip0.4-seed1 and the like)
 #   VENV           Python environment (default: the active one, or .venv)
@@ -43,9 +44,8 @@ arguments=(
     --optimizer adam --adam-betas "(0.9, 0.98)" --adam-eps 1e-6 --weight-decay 0.1 --clip-norm 0
     --lr "$LR" --lr-scheduler polynomial_decay
     ${BATCH_SIZE:+--batch-size "$BATCH_SIZE"} --max-tokens "${MAX_TOKENS:-4096}" --required-batch-size-multiple 1
-    --seed "$SEED" --save-dir "$SAVE_DIR" --no-epoch-checkpoints
-    --log-format simple --log-interval 10
+    --seed "$SEED" --save-dir "$SAVE_DIR" --log-format simple --log-interval 10
 )
 add_adapter_flags 10
-if [[ "$ADAPTER" != none && "${WHOLE:-0}" != 1 ]]; then arguments+=(--adapter-only-checkpoints); fi
+add_checkpoint_flags
 train_with_warmup 6 "$@"

@@ -11,13 +11,15 @@
 #   SPARSITY       fraction of the adapters' weights to remove, 0 for dense adapters (default: 0.4)
 #   LARGE_SPARSE   k: adapters k times larger at sparsity 1 - 1/k, instead of SPARSITY
 #   LORA_RANK, PREFIX_LENGTH  of these families (default: 8, 30)
-#   PRUNE_BATCHES  training batches that snip and grasp score on (default: 16)
+#   PRUNE_BATCHES  training batches that snip and grasp score on (default: 16 of 4096 tokens)
 #   LR             peak learning rate (default: 1e-3 for models of less than 768 dimensions, otherwise 2e-4;
 #                  with ADAPTER=none 1e-4 and 3e-5)
 #   MAX_EPOCH      (default: 3)
 #   MAX_UPDATE     stop after this many updates instead, if set
-#   MAX_TOKENS     tokens of a batch on one device, padding included (default: 4096)
+#   MAX_TOKENS     tokens of a batch on one device, padding included (default: 4096/devices, at least a window; to be set
+#                  with --distributed-world-size and the like)
 #   SEED           of initialisation, pruning and data order (default: 1)
+#   KEEP_EPOCHS    checkpoints of the last epochs to keep, as for sparse-adapter average (default: 0)
 #   WHOLE          1: checkpoints hold the backbone too (default: 0, what is trained alone)
 #   SAVE_DIR       (default: checkpoints/squad/DATA's name/houlsby256-snip0.4-seed1 and the like)
 #   VENV           Python environment (default: the active one, or .venv)
@@ -41,10 +43,9 @@ arguments=(
     --dropout 0.1 --attention-dropout 0.1 --pooler-dropout 0.1
     --optimizer adam --adam-betas "(0.9, 0.98)" --adam-eps 1e-6 --weight-decay 0.1 --clip-norm 1
     --lr "$LR" --lr-scheduler polynomial_decay
-    --max-tokens "${MAX_TOKENS:-4096}" --required-batch-size-multiple 1
-    --seed "$SEED" --save-dir "$SAVE_DIR" --no-epoch-checkpoints
-    --log-format simple --log-interval 10
+    ${MAX_TOKENS:+--max-tokens "$MAX_TOKENS"} --required-batch-size-multiple 1
+    --seed "$SEED" --save-dir "$SAVE_DIR" --log-format simple --log-interval 10
 )
 add_adapter_flags 3
-if [[ "$ADAPTER" != none && "${WHOLE:-0}" != 1 ]]; then arguments+=(--adapter-only-checkpoints); fi
+add_checkpoint_flags
 train_with_warmup 10 "$@"

@@ -13,6 +13,7 @@
 #   LORA_RANK, PREFIX_LENGTH  of these families (default: 8, 30)
 #   PRUNE_BATCHES  training batches that snip and grasp score on (default: 16)
 #   SEED           of initialisation, pruning and data order (default: 1)
+#   KEEP_EPOCHS    checkpoints of the last epochs to keep, as for sparse-adapter average (default: 0)
 #   WHOLE          1: checkpoints hold the backbone too (default: 0, what is trained alone)
 #   SAVE_DIR       (default: checkpoints/summarization/DATA's name/bart_mini-houlsby64-snip0.4-seed1
 #                  and the like)
@@ -66,10 +67,9 @@ arguments=(
     --optimizer adam --adam-betas "(0.9, 0.98)" --weight-decay 0.1 --clip-norm 0.1
     --lr "$LR" --lr-scheduler polynomial_decay
     --max-tokens "$MAX_TOKENS" --update-freq "$UPDATE_FREQ" --required-batch-size-multiple 1
-    --seed "$SEED" --save-dir "$SAVE_DIR" --no-epoch-checkpoints
-    --log-format simple --log-interval 10
+    --seed "$SEED" --save-dir "$SAVE_DIR" --log-format simple --log-interval 10
 )
 add_adapter_flags 10
-if [[ "$ADAPTER" != none && "${WHOLE:-0}" != 1 ]]; then arguments+=(--adapter-only-checkpoints); fi
+add_checkpoint_flags
 if ((GPUS == 0)); then arguments+=(--cpu); fi
 train_with_warmup 10 "$@"

@@ -48,10 +48,5 @@ arguments=(
     --seed "$SEED" --save-dir "$SAVE_DIR" --log-format simple --log-interval 20
 )
 add_adapter_flags 10
-if [[ "$ADAPTER" != none && "${WHOLE:-0}" != 1 ]]; then arguments+=(--adapter-only-checkpoints); fi
-if ((${KEEP_EPOCHS:-0} > 0)); then
-    arguments+=(--keep-last-epochs "$KEEP_EPOCHS")
-else
-    arguments+=(--no-epoch-checkpoints)
-fi
+add_checkpoint_flags
 train_with_warmup 10 "$@"

@@ -71,6 +71,7 @@ def test_families(adapter, families):
         ({"adapter_dropout": 1.0}, "--adapter-dropout 1.0: .* below 1"),
         ({"adapter_dropout": -0.1}, "--adapter-dropout -0.1: .* at least 0"),
         ({"adapter_init_std": 0.0}, "--adapter-init-std 0.0: .* above 0"),
+        ({"adapter_init_std": float("nan")}, "--adapter-init-std nan: .* above 0"),
     ],
 )
 def test_values_out_of_range_are_refused(option, message):

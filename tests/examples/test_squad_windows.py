@@ -5,6 +5,7 @@ import importlib.util
 import itertools
 import json
 import os
+import shutil
 import sys
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from fairseq.data import Dictionary
 from sparse_adapter.errors import UsageError
 from sparse_adapter.squad.dataset import load_split
 
+from .glue import write_bert
 from .squad_data import CONTEXTS, make_backbone_dir, make_squad, write_squad
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "squad"
@@ -104,6 +106,26 @@ def test_prepared_windows_point_to_the_answers(prepare, folder):
         assert question.windows == len(texts)
         several += len(texts) > 1
     assert several > 0
+
+
+@pytest.mark.parametrize(
+    "devices, tokens, batches", [("1", "4096", "16"), ("4", "1024", "64"), ("3", "1365", "49"), ("500", "32", "2048")]
+)
+def test_devices_share_the_tokens_of_an_update(prepare, folder, capsys, monkeypatch, devices, tokens, batches):
+    prepare.main(arguments(folder, *SHORT))
+    write_bert(folder / "bert")
+    shutil.copyfile(folder / "data" / "dict.txt", folder / "bert" / "dict.txt")
+    monkeypatch.setattr("logging.disable", lambda level: None)
+    monkeypatch.setenv("WORLD_SIZE", devices)
+    capsys.readouterr()
+    for given in (False, True):
+        if given:
+            monkeypatch.setenv("MAX_TOKENS", "512")
+        load("train_flags").main(["--data", str(folder / "data"), "--backbone", str(folder / "bert" / "model.pt")])
+        words = capsys.readouterr().out.splitlines()
+        flags = dict(zip(words, words[1:], strict=False))
+        said = (flags.get("--max-tokens"), flags.get("--prune-batches"))
+        assert said == ((None, None) if given else (tokens, batches))
 
 
 def test_windows_have_the_layout_of_bert(prepare, folder):

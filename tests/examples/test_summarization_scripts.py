@@ -92,6 +92,8 @@ def test_defaults_prune_with_snip_on_the_cpu(run, tmp_path):
             "bart_mini-houlsby+lora64+16-snip0.4-seed1",
             {"--prefix-length"},
         ),
+        ({"KEEP_EPOCHS": "2"}, "bart_mini-houlsby64-snip0.4-seed1", {"--no-epoch-checkpoints"}),
+        ({"KEEP_EPOCHS": "0"}, "bart_mini-houlsby64-snip0.4-seed1", {"--keep-last-epochs"}),
         ({"ADAPTER": "mam", "PRUNER": "none"}, "bart_mini-mam64+30-dense-seed1", {"--lora-rank", "--sparsity"}),
     ],
 )

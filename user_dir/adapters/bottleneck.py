@@ -21,7 +21,7 @@ class BottleneckOptions:
     """Options of all families that are made of bottlenecks."""
 
     adapter_bottleneck: int = option(64, "bottleneck dimension r", grows=True)
-    adapter_activation: str = option("relu", "non-linearity", choices=tuple(ACTIVATIONS))
+    adapter_activation: str = option("relu", "non-linearity: relu, gelu, tanh or swish", choices=tuple(ACTIVATIONS))
     adapter_layer_norm: str = option(
         "auto",
         "LayerNorm before the down-projection, after the up-projection, or none; auto: in for houlsby, none for others",
@@ -42,7 +42,7 @@ class BottleneckOptions:
             raise UsageError(f"--adapter-bottleneck {self.adapter_bottleneck}: the dimension must be at least 1")
         if not 0 <= self.adapter_dropout < 1:
             raise UsageError(f"--adapter-dropout {self.adapter_dropout}: a dropout is at least 0 and below 1")
-        if self.adapter_init_std <= 0:
+        if not self.adapter_init_std > 0:  # nan is none, either
             raise UsageError(f"--adapter-init-std {self.adapter_init_std}: a standard deviation is above 0")
 
 

@@ -76,7 +76,7 @@ def add_adapter_args(parser: ArgumentParser) -> None:
         if not field.metadata["flag"]:
             continue
         flag = "--" + field.name.replace("_", "-")
-        text = f"{field.metadata['help']} (default: {field.default})"
+        text = f"{field.metadata['help']} (default: {'none' if field.default == '' else field.default})"
         if field.type is bool:
             parser.add_argument(flag, action="store_true", help=text)
         else:

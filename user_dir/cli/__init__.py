@@ -4,11 +4,12 @@ import argparse
 import logging
 import os
 import sys
+import warnings
 
 from safetensors import SafetensorError
 
 from ..errors import one_line_errors
-from . import average, check, convert, extract, info, merge, report, study, translate
+from . import average, check, convert, extract, flags, info, merge, report, study, translate
 
 COMMANDS = {
     "info": info,
@@ -20,6 +21,7 @@ COMMANDS = {
     "study": study,
     "report": report,
     "translate": translate,
+    "flags": flags,
 }
 
 
@@ -54,6 +56,8 @@ def parse(argv: list[str] | None = None) -> argparse.Namespace:
 def main(argv: list[str] | None = None) -> None:
     args = parse(argv)
     logging.disable(logging.INFO)
+    if not sys.warnoptions:  # hydra and fairseq deprecate their own calls, wherever a model is built
+        warnings.simplefilter("ignore", UserWarning)
     try:
         with one_line_errors():
             args.run(args)

@@ -1,0 +1,40 @@
+"""``sparse-adapter flags`` lists what fairseq's --help leaves out."""
+
+import argparse
+import dataclasses
+
+import pytest
+from sparse_adapter.adapters.options import add_adapter_args
+from sparse_adapter.cli import main
+from sparse_adapter.cli.flags import flags_parser
+from sparse_adapter.tasks.prune_at_init import PruneAtInitConfig
+from sparse_adapter.tasks.squad import SquadConfig
+
+
+def test_every_flag_of_the_plugin_is_there():
+    listed = {flag for action in flags_parser()._actions for flag in action.option_strings}
+    models = argparse.ArgumentParser(add_help=False)
+    add_adapter_args(models)
+    flags = {flag for action in models._actions for flag in action.option_strings}
+    for config in (PruneAtInitConfig, SquadConfig):
+        fields = {field.name for field in dataclasses.fields(config)} - {
+            "_name",
+            "data",
+            "classification_head_name",
+        }  # the last is the criterion's
+        flags |= {f"--{name.replace('_', '-')}" for name in fields}
+    assert listed == flags | {"--langs", "--prepend-bos"}
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        "--adapter-bottleneck ADAPTER_BOTTLENECK bottleneck dimension r (default: 64)",
+        "relu, gelu, tanh or swish (default: relu)",
+        "(default: --max-tokens)",
+        "longest answer in tokens (default: 30)",
+    ],
+)
+def test_defaults_are_said(said, capsys):
+    main(["flags"])
+    assert said in " ".join(capsys.readouterr().out.split())
