@@ -45,6 +45,7 @@ from torch import Tensor, nn  # noqa: E402
 from torch.nn.utils.rnn import pad_sequence  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
+DATA = Path("data-bin/glue/rte-minilm")
 WARMUP = 0.06
 
 
@@ -89,6 +90,12 @@ def prepared_task(data: Path, settings: dict) -> SparseAdapterSentencePrediction
         seed=1,
     )
     return SparseAdapterSentencePredictionTask.setup_task(OmegaConf.structured(config))
+
+
+def check_prepared(data: Path, parser: argparse.ArgumentParser) -> None:
+    """The parser ends the command where there are no data."""
+    if not (data / "prepare.json").is_file():
+        parser.error(f"--data {data} is not prepared; examples/glue/prepare.sh does")
 
 
 def backbone_folder(named: Path | None, parser: argparse.ArgumentParser) -> Path:
@@ -160,7 +167,7 @@ def predict(model: nn.Module, vocabulary: Vocabulary, examples: list[Example]) -
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path("data-bin/glue/rte-minilm"), help="folder of prepare.sh")
+    parser.add_argument("--data", type=Path, default=DATA, help=f"folder of prepare.sh (default: {DATA})")
     parser.add_argument("--huggingface", type=Path, help="the backbone, as Hugging Face has it (default: MiniLM)")
     parser.add_argument("--save-dir", type=Path, required=True, help="folder for scores.json")
     parser.add_argument("--bottleneck", type=int, default=64, help="(default: 64)")
@@ -173,8 +180,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     )
     args = parser.parse_args(argv)
     args.huggingface = backbone_folder(args.huggingface, parser)
-    if not (args.data / "prepare.json").is_file():
-        parser.error(f"--data {args.data} is not prepared; examples/glue/prepare.sh does")
+    check_prepared(args.data, parser)
     return args
 
 

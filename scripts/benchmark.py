@@ -78,7 +78,7 @@ def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--adapter", default="houlsby", help="adapter family (default: houlsby)")
     parser.add_argument("--sparsity", type=float, default=0.4, help="fraction removed (default: 0.4)")
     parser.add_argument("--pruner", choices=PRUNERS, default="snip", help="prunes the compact adapter (default: snip)")
-    parser.add_argument("--pruners", nargs="*", choices=PRUNERS, default=list(PRUNERS), help="pruners to time")
+    parser.add_argument("--pruners", nargs="*", choices=PRUNERS, default=list(PRUNERS), help="to time (default: all)")
     parser.add_argument("--cpu", action="store_true", help="use the CPU even where there is a GPU")
     parser.add_argument("--json", type=Path, metavar="OUT", help="also write everything measured to this file")
     args, args.fairseq = parser.parse_known_args(argv)

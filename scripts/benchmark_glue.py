@@ -28,7 +28,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "examples" / "gl
 import numpy as np  # noqa: E402
 import sparse_adapter  # noqa: E402, F401  (registers the task and the models)
 import torch  # noqa: E402
-from adapterhub_glue import Vocabulary, backbone_folder, build_model, random_batches  # noqa: E402
+from adapterhub_glue import DATA, Vocabulary, backbone_folder, build_model, check_prepared, random_batches  # noqa: E402
 from fairseq import criterions, options, tasks  # noqa: E402
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf  # noqa: E402
 from fairseq.trainer import Trainer  # noqa: E402
@@ -37,20 +37,25 @@ from sparse_adapter.files import write_json  # noqa: E402
 from tabulate import tabulate  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
+BACKBONE = Path("examples/glue/minilm/model.pt")
+
 
 def parse_args(argv: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--data", type=Path, default=Path("data-bin/glue/rte-minilm"), help="folder of prepare.sh")
-    parser.add_argument("--backbone", type=Path, default=Path("examples/glue/minilm/model.pt"))
+    parser.add_argument("--data", type=Path, default=DATA, help=f"folder of prepare.sh (default: {DATA})")
+    parser.add_argument("--backbone", type=Path, default=BACKBONE, help=f"the model (default: {BACKBONE})")
     parser.add_argument("--huggingface", type=Path, help="the same model of Hugging Face (default: the package's)")
     parser.add_argument("--bottleneck", type=int, default=64, help="(default: 64)")
     parser.add_argument("--batch", type=int, default=32, help="examples of a batch (default: 32)")
     parser.add_argument("--max-tokens", type=int, default=4096, help="and their tokens, of ours (default: 4096)")
     parser.add_argument("--limit", type=int, help="time the first N batches of each instead of an epoch")
-    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--seed", type=int, default=1, help="(default: 1)")
     parser.add_argument("--json", type=Path, help="write the figures to this file too")
     args = parser.parse_args(argv)
     args.huggingface = backbone_folder(args.huggingface, parser)
+    check_prepared(args.data, parser)
+    if not args.backbone.is_file():
+        parser.error(f"--backbone {args.backbone}: there is no such file; examples/glue/prepare.sh makes it")
     return args
 
 

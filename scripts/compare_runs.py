@@ -124,6 +124,8 @@ def main() -> None:
         rows = [measure(run) for run in dict.fromkeys(Path(os.path.abspath(path)) for path in args.runs)]
     except FileNotFoundError as error:
         sys.exit(f"error: {error.filename} is missing: train and evaluate the run first")
+    except (json.JSONDecodeError, KeyError) as error:
+        sys.exit(f"error: scores.json or sparsity.json of a run is damaged ({error}): evaluate it again")
     print(table(over_seeds(rows)))
     if args.json:
         write_json(args.json, rows)

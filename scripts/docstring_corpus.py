@@ -162,10 +162,12 @@ def write_lines(path: Path, lines: Iterable[str]) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", type=Path, help="folder for train.jsonl, valid.jsonl and test.jsonl")
-    parser.add_argument("--packages", nargs="+", default=PACKAGES, help="packages to read")
-    parser.add_argument("--text", type=Path, help="also write all docstrings of the training modules here")
+    parser.add_argument("out", type=Path, help="folder for train.jsonl, valid.jsonl and test.jsonl, which are replaced")
+    parser.add_argument("--packages", nargs="+", default=PACKAGES, help="to read (default: what this project needs)")
+    parser.add_argument("--text", type=Path, help="also write all docstrings of the training modules to this file")
     args = parser.parse_args()
+    if args.out.is_file():
+        parser.error(f"{args.out} is a file, and a folder is needed")
 
     found = read_docstrings(args.packages)
     splits = build_pairs(found)

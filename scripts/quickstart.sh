@@ -7,7 +7,7 @@
 #   CONSTRAINTS  versions to install, as a file for pip (default: constraints.txt)
 #   PRUNER, SPARSITY, BOTTLENECK, SEED, EXAMPLES, TEST_EXAMPLES, MAX_EPOCH
 #              of the sparse run and of the data (defaults: snip, 0.4, 128, 1, 8000, 200, 1)
-#   OUT        where data and runs go (default: data-bin/quickstart)
+#   OUT        where data and runs go, relative to the repository (default: data-bin/quickstart)
 #
 # About 8 minutes on two CPU cores once it is installed; a second start goes on where the first one stopped. With other
 # settings, give another OUT: data and runs that are there are kept as they are.

@@ -3,7 +3,7 @@
 #
 #   INPUT          TSV file, gzipped if it is named .gz, in the layout of GLUE's test.tsv: a header that names the
 #                  columns of the sentences as in the task's own files (CoLA's: sentence); others are ignored (required)
-#   OUTPUT         TSV file to write: index, from 0, and prediction, the layout of submissions to GLUE
+#   OUTPUT         TSV file to write or replace: index, from 0, and prediction, the layout of submissions to GLUE
 #                  (default: SAVE_DIR/predictions-INPUT's name)
 #   TASK           as in train.sh (default: rte)
 #   BACKBONE_DIR   as in train.sh, for its dict.txt and tokenizer (default: examples/glue/minilm)

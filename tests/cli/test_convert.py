@@ -255,6 +255,7 @@ def refusal(*arguments) -> str:
     "kind, settings, message",
     [
         ("bert", {"model_type": None}, "no model_type: add one of bert, roberta"),
+        ("bert", {"model_type": ["bert"]}, "is not supported: bert, roberta, xlm-roberta"),
         ("bert", {"model_type": "distilbert"}, "model_type distilbert is not supported: bert, roberta, xlm-roberta"),
         ("bert", {"position_embedding_type": "relative_key"}, "position_embedding_type relative_key"),
         ("roberta", {"position_embedding_type": "relative_key_query"}, "position_embedding_type relative_key_query"),

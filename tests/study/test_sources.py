@@ -113,6 +113,15 @@ def test_different_configs_of_one_name_are_kept(tmp_path):
     assert len([name for name in names if name.endswith(".yaml")]) == 2
 
 
+def test_a_number_that_is_none_is_refused(tmp_path):
+    plan = plan_with(tmp_path, {}, seeds=[1])
+    write_report([finished_plan(tmp_path / "one", plan)], tmp_path / "report")
+    table = pd.read_csv(tmp_path / "report" / "results.csv").assign(score="good")
+    table.to_csv(tmp_path / "report" / "results.csv", index=False)
+    with pytest.raises(UsageError, match="results.csv: the column score has something that is no number"):
+        read_source(tmp_path / "report")
+
+
 def test_a_table_of_something_else_is_refused(tmp_path):
     for name in TABLES:
         (tmp_path / f"{name}.csv").write_text("a,b\n1,2\n")

@@ -6,8 +6,8 @@ does not have, or cannot set up from a file.
   sparse-adapter merge xsum.safetensors merged.pt --backbone bart.large/model.pt
   fairseq-generate DATA --path merged.pt ...        # no plugin needed, see below
 
-Without the plugin, fairseq on torch 2.6 and later reads no checkpoint at all, this one neither, unless the
-environment has TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1.
+Without the plugin, set TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD=1: fairseq alone reads no checkpoint at all on torch 2.6 and
+later.
 """
 
 from argparse import ArgumentParser, Namespace

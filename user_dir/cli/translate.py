@@ -49,7 +49,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     ):
         parser.add_argument(f"--{name}", type=float, default=default, metavar="X", help=f"{text} (default: {default})")
     parser.add_argument("--max-tokens", type=int, metavar="N", help="source tokens of a batch (default: 12000)")
-    parser.add_argument("--batch-size", type=int, metavar="N", help="sentences of a batch")
+    parser.add_argument("--batch-size", type=int, metavar="N", help="sentences of a batch (default: any number)")
     parser.add_argument("--device", default="cpu", help="cpu or cuda (default: cpu)")
     group = parser.add_argument_group("text", "without --bpe, a text is symbols of the dictionary with spaces between")
     for kind in KINDS:

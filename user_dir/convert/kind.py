@@ -103,7 +103,7 @@ def fairseq_activation(config: dict, key: str) -> str:
         UsageError: fairseq has no such activation.
     """
     name = config.get(key, "gelu")
-    if name not in ACTIVATIONS:
+    if not isinstance(name, str) or name not in ACTIVATIONS:
         raise UsageError(f"config.json has {key} {name}, and fairseq has {', '.join(ACTIVATIONS)}")
     return ACTIVATIONS[name]
 

@@ -77,7 +77,7 @@ def _kind(config: dict) -> Kind:
     model_type = config.get("model_type")
     if model_type is None:
         raise UsageError(f"config.json has no model_type: add one of {', '.join(KINDS)}")
-    if model_type not in KINDS:
+    if not isinstance(model_type, str) or model_type not in KINDS:
         raise UsageError(f"model_type {model_type} is not supported: {', '.join(KINDS)} are")
     return KINDS[model_type]
 

@@ -15,6 +15,11 @@ from .results import CURVE_COLUMNS, TABLES, TIMING_COLUMNS, collect
 
 # Columns that look like numbers where names do.
 TEXT = dict.fromkeys(("run", "task", "label", "example", "backbone", "system", "family", "settings", "command"), "str")
+NUMBERS = {
+    "results": ("sparsity", "large_sparse", "seed", "score"),
+    "curves": ("epoch", "update", "progress", "value"),
+    "timings": ("training", "evaluation", "pruning"),
+}
 STATUSES = ("finished", "failed", "missing")  # the best first
 
 
@@ -44,6 +49,9 @@ def read_source(folder: Path) -> Source:
     for name, columns in expected.items():
         if missing := [column for column in columns if column not in tables[name]]:
             raise UsageError(f"{files[name]} is not of a report of this version: it has no column {', '.join(missing)}")
+        for column in NUMBERS[name]:
+            if not pd.api.types.is_numeric_dtype(tables[name].get(column, pd.Series(dtype=float))):
+                raise UsageError(f"{files[name]}: the column {column} has something that is no number")
     tables["results"]["error"] = tables["results"]["error"].fillna("")
     return Source(tables, {path.name: path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.yaml"))})
 
