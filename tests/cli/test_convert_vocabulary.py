@@ -13,7 +13,7 @@ from fairseq.data.encoders.hf_bert_bpe import BertBPE
 from fairseq.data.encoders.sentencepiece_bpe import SentencepieceBPE
 from sparse_adapter.convert.byte_bpe import read_byte_bpe
 from sparse_adapter.convert.pieces import LANGUAGES
-from sparse_adapter.convert.vocabulary import MASK, SPECIAL
+from sparse_adapter.convert.vocabulary import MASK, SPECIAL, Vocabulary
 from sparse_adapter.convert.wordpiece import normalization, read_wordpiece, unknown_token
 from sparse_adapter.errors import UsageError
 
@@ -300,3 +300,11 @@ def test_the_name_of_the_unknown_piece_goes_with_the_tokenizer(tmp_path):
     (tmp_path / "special_tokens_map.json").unlink()
     (tmp_path / "tokenizer_config.json").write_text(files["tokenizer_config.json"])
     assert unknown_token(tmp_path) == "<unk>"
+
+
+def test_rows_without_an_entry_are_told():
+    vocabulary = Vocabulary([*SPECIAL, "a", "<mask>"], {}, "")
+    vocabulary.fit(6)
+    assert not vocabulary.notes
+    vocabulary.fit(10)
+    assert vocabulary.notes == ["4 of 10 rows have no entry in the vocabulary: is its file complete?"]
