@@ -120,12 +120,14 @@ def main() -> None:
     parser.add_argument("runs", type=Path, nargs="+", help="folders with scores.json")
     parser.add_argument("--json", type=Path, help="also write the figures here")
     args = parser.parse_args()
-    try:
-        rows = [measure(run) for run in dict.fromkeys(Path(os.path.abspath(path)) for path in args.runs)]
-    except FileNotFoundError as error:
-        sys.exit(f"error: {error.filename} is missing: train and evaluate the run first")
-    except (json.JSONDecodeError, KeyError) as error:
-        sys.exit(f"error: scores.json or sparsity.json of a run is damaged ({error}): evaluate it again")
+    rows = []
+    for run in dict.fromkeys(Path(os.path.abspath(path)) for path in args.runs):
+        try:
+            rows.append(measure(run))
+        except FileNotFoundError as error:
+            sys.exit(f"error: {error.filename} is missing: train and evaluate the run first")
+        except (json.JSONDecodeError, KeyError) as error:
+            sys.exit(f"error: {run}: scores.json or sparsity.json is damaged, or of no summarisation run ({error})")
     print(table(over_seeds(rows)))
     if args.json:
         write_json(args.json, rows)

@@ -17,7 +17,7 @@ from .errors import UsageError
 def written_at_once(path: Path) -> Iterator[Path]:
     """Give a temporary path to write to; it becomes ``path`` if all goes well and vanishes if not."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{secrets.token_hex(4)}.tmp")  # no file that was there is in the way
+    temporary = path.with_name(f".{path.name}.tmp")  # hidden, so that it is nobody's file
     try:
         yield temporary
         os.replace(temporary, path)

@@ -45,6 +45,6 @@ for data in "${DATASETS[@]}"; do
 done
 
 export SAVE_DIR="$OUT/fusion"
-DATA="$TARGET" ADAPTER=adapter_fusion LARGE_SPARSE=1 LR="${FUSION_LR:-1e-3}" train --fusion-adapters "$(IFS=,; echo "${files[*]}")"
+DATA="$TARGET" ADAPTER=adapter_fusion LARGE_SPARSE= LR="${FUSION_LR:-1e-3}" train --fusion-adapters "$(IFS=,; echo "${files[*]}")"
 evaluate
 python scripts/compare_runs.py "${runs[@]}" "$OUT/fusion" --json "$OUT/results.json"

@@ -175,6 +175,7 @@ def test_what_no_shape_tells_has_to_be_alike():
     for now in (Namespace(**vars(then)), OmegaConf.create({"encoder_attention_heads": 4, "dropout": 0.3}), None):
         check_function(then, now, "model.pt")
         check_function(now, then, "model.pt")
+    check_function(Namespace(activation_fn="gelu_fast"), Namespace(activation_fn="gelu_accurate"), "model.pt")
     with pytest.raises(UsageError, match="model.pt is of a model with --activation-fn gelu, and this one has relu"):
         check_function(then, Namespace(encoder_attention_heads=4, activation_fn="relu"), "model.pt")
 

@@ -35,6 +35,7 @@ def test_every_flag_of_the_plugin_is_there():
         "longest answer in tokens (default: 30)",
     ],
 )
-def test_defaults_are_said(said, capsys):
+def test_defaults_are_said(said, capsys, monkeypatch):
+    monkeypatch.setenv("COLUMNS", "80")
     main(["flags"])
     assert said in " ".join(capsys.readouterr().out.split())

@@ -157,8 +157,12 @@ def test_a_relaunch_of_full_fine_tuning_says_what_is_other(project, tmp_path):
 
 
 def test_a_backbone_is_not_restored(project, tmp_path):
-    line = error_line(project.train(tmp_path / "run", *SPARSE, "--continue-once", str(project.backbone)))
-    assert "is a backbone" in line and "--finetune-from-model" in line
+    arguments = project.train_args(tmp_path / "run", *SPARSE)
+    index = arguments.index("--finetune-from-model")
+    del arguments[index : index + 2]
+    for flag in ("--continue-once", "--restore-file"):
+        line = error_line(run("fairseq-train", *arguments, flag, str(project.backbone)))
+        assert f"{flag} {project.backbone} is a backbone" in line and "--finetune-from-model" in line
     assert not (tmp_path / "run" / "sparsity.json").exists()
 
 
@@ -166,7 +170,9 @@ def test_another_backbone_than_the_one_to_start_from_is_refused(project, tmp_pat
     shutil.copyfile(project.backbone, tmp_path / "other.pt")
     for named, message in (("none.pt", "there is no such file"), ("other.pt", "is for adapters that were trained on")):
         assert message in error_line(project.train(tmp_path / "run", "--backbone", str(tmp_path / named)))
-    succeed(project.train(tmp_path / "run", "--backbone", str(project.backbone), "--max-update", "1"))
+    full = ("--adapter", "none", "--backbone", str(project.backbone))
+    for updates in ("1", "2"):
+        succeed(project.train(tmp_path / "run", *full, "--max-update", updates))
 
 
 def test_the_report_is_of_the_adapters_that_are_restored(project, sparse_run, tmp_path):

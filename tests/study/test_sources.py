@@ -116,6 +116,9 @@ def test_different_configs_of_one_name_are_kept(tmp_path):
 def test_a_number_that_is_none_is_refused(tmp_path):
     plan = plan_with(tmp_path, {}, seeds=[1])
     write_report([finished_plan(tmp_path / "one", plan)], tmp_path / "report")
+    curves = tmp_path / "report" / "curves.csv"
+    curves.write_text(curves.read_text().splitlines()[0] + "\n")  # of runs that were never validated
+    assert len(read_source(tmp_path / "report").tables["results"]) == 1
     table = pd.read_csv(tmp_path / "report" / "results.csv").assign(score="good")
     table.to_csv(tmp_path / "report" / "results.csv", index=False)
     with pytest.raises(UsageError, match="results.csv: the column score has something that is no number"):

@@ -64,6 +64,8 @@ class AdapterModelMixin:
             model.register_state_dict_post_hook(keep_trained_only)
             if options.families or options.freeze_backbone:
                 model.freeze_backbone(getattr(args, "checkpoint_activations", False))
+                if any(getattr(args, f"{part}_layerdrop", 0) for part in ("encoder", "decoder")):
+                    model.register_forward_hook(_differentiable)
             return model
 
     def train(self, mode: bool = True) -> nn.Module:
@@ -86,7 +88,6 @@ class AdapterModelMixin:
                 module.requires_grad_(False)
             elif isinstance(module, LAYERS) or (isinstance(module, nn.Linear) and module.bias is None):
                 module.register_forward_pre_hook(_contiguous)
-        self.register_forward_hook(_differentiable)
         if checkpoint_activations:
             # A checkpointed layer gets no gradient unless one of its inputs requires one. That of the first layer with
             # an adapter does not, and with LayerDrop any may be the first.

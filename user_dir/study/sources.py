@@ -49,7 +49,7 @@ def read_source(folder: Path) -> Source:
     for name, columns in expected.items():
         if missing := [column for column in columns if column not in tables[name]]:
             raise UsageError(f"{files[name]} is not of a report of this version: it has no column {', '.join(missing)}")
-        for column in NUMBERS[name]:
+        for column in NUMBERS[name] if len(tables[name]) else ():
             if not pd.api.types.is_numeric_dtype(tables[name].get(column, pd.Series(dtype=float))):
                 raise UsageError(f"{files[name]}: the column {column} has something that is no number")
     tables["results"]["error"] = tables["results"]["error"].fillna("")

@@ -21,7 +21,7 @@ from omegaconf import DictConfig
 from ..adapters.adapter_fusion import check_backbone
 from ..adapters.options import record
 from ..checkpoint.adapter_only import backbone_fingerprint, is_rounded
-from ..checkpoint.start import check_fits, checkpoint_to_load, read_state
+from ..checkpoint.start import check_fits, checkpoint_to_load, is_relaunch, read_state
 from ..checkpoint.upgrade import has_adapters
 from ..errors import UsageError, one_line_errors
 from ..files import read_json, write_json
@@ -73,8 +73,8 @@ class PruneAtInitConfig(FairseqDataclass):
     prune_max_tokens: Optional[int] = field(
         default=None,
         metadata={
-            "help": "tokens of such a batch: scores are computed in float32, which takes more memory than training "
-            "with --fp16 or --bf16 (default: --max-tokens)"
+            "help": "tokens of such a batch, at least the longest example: scores are computed in float32, which takes "
+            "more memory than training with --fp16 or --bf16 (default: --max-tokens)"
         },
     )
     prune_seed: Optional[int] = field(
@@ -228,9 +228,11 @@ class PruneAtInitMixin:
         named = getattr(cfg.model, "backbone", "")
         if named and not os.path.isfile(named):
             raise UsageError(f"--backbone {named}: there is no such file")
-        if named and not resumed and not os.path.samefile(named, path):
-            raise UsageError(f"--backbone {named} is for adapters that were trained on it, and {path} is a backbone")
         check_start(model, cfg, path, state)
+        if named and not resumed and not is_relaunch(cfg.checkpoint, path) and not os.path.samefile(named, path):
+            raise UsageError(
+                f"--backbone {named} is for adapters that were trained on it, and {path} is a backbone: leave it out"
+            )
         # A backbone may have a row for <mask> that the data's dictionary has not, so the file does not say it.
         record(cfg.model, backbone_vocabulary=f"{len(self.source_dictionary)} {len(self.target_dictionary)}")
         if is_rounded(cfg) or (resumed and state.get("cfg") and is_rounded(state["cfg"])):
@@ -277,7 +279,8 @@ class PruneAtInitMixin:
             except torch.OutOfMemoryError as error:
                 raise UsageError(
                     f"scoring weights for --pruner {options.pruner} ran out of memory ({str(error).splitlines()[0]}): "
-                    "give a --prune-max-tokens below --max-tokens, and as many more --prune-batches"
+                    "give a --prune-max-tokens below --max-tokens, at least the longest example, and as many more "
+                    "--prune-batches; examples can be cut shorter in preparation"
                 ) from error
             masks = broadcast_masks(masks)
         apply_masks_(model, masks)

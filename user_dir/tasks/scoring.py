@@ -70,7 +70,7 @@ def _scored_limits(dataset: FairseqDataset, limits: tuple | int | None, prune_ma
     if len(too_long):
         raise UsageError(
             f"--prune-max-tokens {prune_max_tokens}: {len(too_long):,} of {len(trained):,} examples are longer and "
-            "would not be scored: raise it"
+            "would not be scored: raise it, or cut them shorter in preparation"
         )
     return scored
 
