@@ -21,7 +21,7 @@ from omegaconf import DictConfig
 from ..adapters.adapter_fusion import check_backbone
 from ..adapters.options import record
 from ..checkpoint.adapter_only import backbone_fingerprint, is_rounded
-from ..checkpoint.start import check_fits, checkpoint_to_load, is_relaunch, read_state
+from ..checkpoint.start import check_fits, check_function, checkpoint_to_load, is_relaunch, read_state
 from ..checkpoint.upgrade import has_adapters
 from ..errors import UsageError, one_line_errors
 from ..files import read_json, write_json
@@ -240,6 +240,8 @@ class PruneAtInitMixin:
         if resumed and state.get("cfg"):
             keep_backbone(model, cfg, path, state)
         check_fits(model, state["model"], path)
+        if model.is_frozen and state.get("cfg"):
+            check_function(state["cfg"].model, cfg.model, path)
         try:
             model.load_state_dict(state["model"], strict=True, model_cfg=cfg.model)
         except RuntimeError as error:  # torch's list of missing and unexpected keys

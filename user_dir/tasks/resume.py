@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 from ..adapters.adapter_fusion import same_sources
 from ..adapters.options import check_same_adapters, record
 from ..checkpoint.adapter_only import check_is_backbone, fingerprint_of
-from ..checkpoint.start import changed_settings, check_direction, check_function, is_relaunch, read_state
+from ..checkpoint.start import changed_settings, check_direction, is_relaunch, read_state
 from ..checkpoint.upgrade import has_adapters
 from ..errors import UsageError
 from ..modules import holds_backbone, prunable_weights
@@ -41,8 +41,6 @@ def check_start(model: BaseFairseqModel, cfg: DictConfig, path: str, state: dict
                 f"--{flag.replace('_', '-')} {path} is a backbone, whose own training would be gone on with: name it "
                 "with --finetune-from-model"
             )
-    if getattr(model, "is_frozen", False) and state.get("cfg"):
-        check_function(state["cfg"].model, cfg.model, path)
     if not is_relaunch(cfg.checkpoint, path):
         return
     if lacks_adapters:
