@@ -316,6 +316,12 @@ def test_quantisation_noise_is_refused(build_bart, noise):
     build_bart(adapter="none", **noise)
 
 
+def test_heads_that_cannot_be_loaded_back_are_refused(build_bart):
+    with pytest.raises(SystemExit) as error:
+        build_bart(spectral_norm_classification_head=True)
+    assert "--spectral-norm-classification-head" in one_line(error)
+
+
 @pytest.mark.parametrize(
     "arguments, message",
     [
