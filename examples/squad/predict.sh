@@ -2,8 +2,9 @@
 # Answer questions of your own, which have no answers yet.
 #
 #   INPUT          JSON file in SQuAD's layout, plain or gzipped, in which questions may come without answers (required)
-#   OUTPUT         JSON file to write or replace: the best answer to each id; those after it, with their scores and places in the
-#                  context, go to a file beside it that begins with nbest_ (default: SAVE_DIR/predictions-INPUT's name)
+#   OUTPUT         JSON file to write or replace: the best answer to each id; those after it, with their scores and
+#                  places in the context, go to a file beside it that begins with nbest_
+#                  (default: SAVE_DIR/predictions-INPUT's name)
 #   BACKBONE_DIR   as in train.sh, for its dict.txt and tokenizer (default: examples/glue/minilm)
 #   BACKBONE       where the backbone of an adapter file is now (default: where it was in training)
 #   DATA           folder written by prepare.sh, of the data that the model was trained on

@@ -17,11 +17,8 @@ def test_every_flag_of_the_plugin_is_there():
     add_adapter_args(models)
     flags = {flag for action in models._actions for flag in action.option_strings}
     for config in (PruneAtInitConfig, SquadConfig):
-        fields = {field.name for field in dataclasses.fields(config)} - {
-            "_name",
-            "data",
-            "classification_head_name",
-        }  # the last is the criterion's
+        fields = {field.name for field in dataclasses.fields(config)}
+        fields -= {"_name", "data", "classification_head_name"}  # the last is the criterion's
         flags |= {f"--{name.replace('_', '-')}" for name in fields}
     assert listed == flags | {"--langs", "--prepend-bos"}
 

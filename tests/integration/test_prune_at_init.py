@@ -156,10 +156,13 @@ def test_a_relaunch_of_full_fine_tuning_says_what_is_other(project, tmp_path):
     assert "is of a run without adapters: choose another --save-dir" in error_line(project.train(tmp_path / "run"))
 
 
-def test_a_backbone_is_not_restored(project, tmp_path):
-    arguments = project.train_args(tmp_path / "run", *SPARSE)
+def without_backbone(arguments: list[str]) -> list[str]:
     index = arguments.index("--finetune-from-model")
-    del arguments[index : index + 2]
+    return arguments[:index] + arguments[index + 2 :]
+
+
+def test_a_backbone_is_not_restored(project, tmp_path):
+    arguments = without_backbone(project.train_args(tmp_path / "run", *SPARSE))
     for flag in ("--continue-once", "--restore-file"):
         line = error_line(run("fairseq-train", *arguments, flag, str(project.backbone)))
         assert f"{flag} {project.backbone} is a backbone" in line and "--finetune-from-model" in line
@@ -181,9 +184,7 @@ def test_the_report_is_of_the_adapters_that_are_restored(project, sparse_run, tm
     sparser = ("--pruner", "random", "--sparsity", "0.75")
     succeed(project.train(tmp_path / "other", *sparser))
     restored = str(tmp_path / "other" / "checkpoint_last.pt")
-    arguments = project.train_args(tmp_path / "run", *sparser, "--restore-file", restored)
-    index = arguments.index("--finetune-from-model")
-    del arguments[index : index + 2]
+    arguments = without_backbone(project.train_args(tmp_path / "run", *sparser, "--restore-file", restored))
     succeed(run("fairseq-train", *arguments, "--reset-optimizer", "--reset-dataloader", "--reset-meters"))
     other, now = (json.loads((tmp_path / name / "sparsity.json").read_text()) for name in ("other", "run"))
     assert now["mask_sha256"] == other["mask_sha256"] and now["adapters_of"].startswith(str(tmp_path / "other"))
@@ -284,9 +285,7 @@ def test_bad_input_ends_in_one_line_and_writes_nothing(project, tmp_path, name):
 
 
 def test_no_backbone_at_all_is_refused_unless_meant(project, tmp_path):
-    arguments = project.train_args(tmp_path)
-    index = arguments.index("--finetune-from-model")
-    del arguments[index : index + 2]
+    arguments = without_backbone(project.train_args(tmp_path))
     assert "--finetune-from-model" in error_line(run("fairseq-train", *arguments))
     succeed(run("fairseq-train", *arguments, "--random-backbone"))
 

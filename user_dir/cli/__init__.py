@@ -4,6 +4,7 @@ import argparse
 import logging
 import os
 import sys
+import textwrap
 import warnings
 
 from safetensors import SafetensorError
@@ -34,7 +35,7 @@ def parser() -> argparse.ArgumentParser:
             name,
             help=description,
             description=description,
-            epilog=f"examples:\n{examples.rstrip()}",
+            epilog=f"examples:\n{textwrap.indent(examples.rstrip(), '' if examples.startswith(' ') else '  ')}",
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
         command.add_arguments(sub)

@@ -30,11 +30,10 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(args: Namespace) -> None:
     files = adapter_files(args.file) if args.file.suffix == SUFFIX else (args.file,)
-    for out in (args.json, args.plot):
-        if out is not None and out.resolve() in (file.resolve() for file in files):
+    for out in filter(None, (args.json, args.plot)):
+        if out.resolve() in (file.resolve() for file in files):
             raise UsageError(f"{out} belongs to {args.file}: choose another name for what is written")
-        if out is not None:
-            check_out(out, args.force)
+        check_out(out, args.force)
     state = read_file(args.file)
     model_args = model_arguments(state)
     report = read_report(state, model_args)

@@ -47,9 +47,10 @@ class Vocabulary:
             self.order = None if self.order is None else self.order[:rows]
         if len(self.symbols) > rows:
             raise UsageError(f"the vocabulary has {len(self.symbols):,} entries and the embedding {rows:,} rows")
-        if (bare := rows - len(self.symbols)) > rows // 10:
+        bare = rows - len(self.symbols)
+        if bare > rows // 10:
             self.notes.append(f"{bare:,} of {rows:,} rows have no entry in the vocabulary: is its file complete?")
-        self.symbols += [f"madeupword{i:04d}" for i in range(rows - len(self.symbols))]
+        self.symbols += [f"madeupword{i:04d}" for i in range(bare)]
         if MASK not in self.symbols:
             self.notes.append(f"no row is {MASK}: load the model with a task that does not add it, as translation")
 

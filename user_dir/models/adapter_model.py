@@ -6,7 +6,7 @@ from argparse import ArgumentParser, Namespace
 import torch
 from fairseq.tasks import FairseqTask
 from omegaconf import DictConfig
-from torch import Tensor, nn
+from torch import nn
 
 from ..adapters import AdapterOptions, TrainedAdapters, add_adapter_args, attach_adapters
 from ..adapters.options import read_options
@@ -65,7 +65,7 @@ class AdapterModelMixin:
             if options.families or options.freeze_backbone:
                 model.freeze_backbone(getattr(args, "checkpoint_activations", False))
                 if any(getattr(args, f"{part}_layerdrop", 0) for part in ("encoder", "decoder")):
-                    model.register_forward_hook(_differentiable)
+                    model.register_forward_hook(_require_grad_of_output)
             return model
 
     def train(self, mode: bool = True) -> nn.Module:
@@ -126,15 +126,14 @@ class AdapterModelMixin:
         self.requires_grad_(True)
 
 
-def _differentiable(module: nn.Module, args: tuple, output: tuple) -> None:
+def _require_grad(module: nn.Module, tensors: tuple) -> None:
+    if torch.is_grad_enabled() and not tensors[0].requires_grad:
+        tensors[0].requires_grad_(True)
+
+
+def _require_grad_of_output(module: nn.Module, args: tuple, output: tuple) -> None:
     """Let a step in which LayerDrop left out every layer with an adapter be one without gradients."""
-    if torch.is_grad_enabled() and isinstance(output[0], Tensor) and not output[0].requires_grad:
-        output[0].requires_grad_(True)
-
-
-def _require_grad(module: nn.Module, args: tuple) -> None:
-    if torch.is_grad_enabled() and not args[0].requires_grad:
-        args[0].requires_grad_(True)
+    _require_grad(module, output)
 
 
 def _contiguous(module: nn.Module, args: tuple) -> tuple:

@@ -49,8 +49,8 @@ def read_source(folder: Path) -> Source:
     for name, columns in expected.items():
         if missing := [column for column in columns if column not in tables[name]]:
             raise UsageError(f"{files[name]} is not of a report of this version: it has no column {', '.join(missing)}")
-        for column in NUMBERS[name] if len(tables[name]) else ():
-            if not pd.api.types.is_numeric_dtype(tables[name].get(column, pd.Series(dtype=float))):
+        for column in tables[name].columns.intersection(NUMBERS[name]):
+            if len(tables[name]) and not pd.api.types.is_numeric_dtype(tables[name][column]):
                 raise UsageError(f"{files[name]}: the column {column} has something that is no number")
     tables["results"]["error"] = tables["results"]["error"].fillna("")
     return Source(tables, {path.name: path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.yaml"))})

@@ -17,7 +17,7 @@ class KeepAllMixin:
             if len(too_long):
                 raise UsageError(
                     f"{len(too_long):,} of {len(indices):,} examples are longer than {max_positions} tokens: that is "
-                    "--max-tokens, to be raised, or what the model has positions for; then cut "
-                    "them in preparation (MAX_LENGTH)"
+                    "--max-tokens, to be raised, or what the model has positions for; then cut them in preparation "
+                    "(MAX_LENGTH)"
                 )
         return indices

@@ -21,7 +21,7 @@ from omegaconf import DictConfig
 from ..adapters.adapter_fusion import check_backbone
 from ..adapters.options import record
 from ..checkpoint.adapter_only import backbone_fingerprint, is_rounded
-from ..checkpoint.start import check_fits, check_function, checkpoint_to_load, is_relaunch, read_state
+from ..checkpoint.start import check_fits, check_function, checkpoint_to_load, read_state
 from ..checkpoint.upgrade import has_adapters
 from ..errors import UsageError, one_line_errors
 from ..files import read_json, write_json
@@ -225,14 +225,7 @@ class PruneAtInitMixin:
         """Load the checkpoint, and record which backbone it has. Returns whether it has adapters."""
         state = read_state(path)
         resumed = has_adapters(state["model"])
-        named = getattr(cfg.model, "backbone", "")
-        if named and not os.path.isfile(named):
-            raise UsageError(f"--backbone {named}: there is no such file")
         check_start(model, cfg, path, state)
-        if named and not resumed and not is_relaunch(cfg.checkpoint, path) and not os.path.samefile(named, path):
-            raise UsageError(
-                f"--backbone {named} is for adapters that were trained on it, and {path} is a backbone: leave it out"
-            )
         # A backbone may have a row for <mask> that the data's dictionary has not, so the file does not say it.
         record(cfg.model, backbone_vocabulary=f"{len(self.source_dictionary)} {len(self.target_dictionary)}")
         if is_rounded(cfg) or (resumed and state.get("cfg") and is_rounded(state["cfg"])):

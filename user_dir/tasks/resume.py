@@ -25,7 +25,8 @@ def check_start(model: BaseFairseqModel, cfg: DictConfig, path: str, state: dict
         path, state: the checkpoint and what is in it.
 
     Raises:
-        UsageError: it has no EMA weights, is a backbone where a run is to go on, or is of another kind of run.
+        UsageError: it has no EMA weights, is a backbone where a run is to go on, is of another kind of run, or
+            --backbone names no file or another backbone.
     """
     if cfg.ema.store_ema and "ema" not in state.get("extra_state", {}):
         raise UsageError(
@@ -34,7 +35,11 @@ def check_start(model: BaseFairseqModel, cfg: DictConfig, path: str, state: dict
         )
     if cfg.ema.store_ema and model.adapter_only:
         raise UsageError("--store-ema keeps a copy of the whole model: use it without --adapter-only-checkpoints")
-    lacks_adapters = not has_adapters(state["model"]) and bool(prunable_weights(model))
+    named = getattr(cfg.model, "backbone", "")
+    if named and not os.path.isfile(named):
+        raise UsageError(f"--backbone {named}: there is no such file")
+    plain = not has_adapters(state["model"])
+    lacks_adapters = plain and bool(prunable_weights(model))
     for flag in ("restore_file", "continue_once"):
         if lacks_adapters and path == getattr(cfg.checkpoint, flag):
             raise UsageError(
@@ -42,6 +47,10 @@ def check_start(model: BaseFairseqModel, cfg: DictConfig, path: str, state: dict
                 "with --finetune-from-model"
             )
     if not is_relaunch(cfg.checkpoint, path):
+        if named and plain and not os.path.samefile(named, path):
+            raise UsageError(
+                f"--backbone {named} is for adapters that were trained on it, and {path} is a backbone: leave it out"
+            )
         return
     if lacks_adapters:
         raise UsageError(f"{path} is of a run without adapters: choose another --save-dir")
