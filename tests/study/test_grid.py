@@ -117,6 +117,11 @@ def test_a_fusion_has_the_size_of_what_it_fuses(tmp_path):
     assert len(given.runs) == 4
 
 
+def test_a_fusion_has_no_larger_form(tmp_path):
+    with pytest.raises(UsageError, match="large_sparse is not for adapter_fusion"):
+        plan_with(tmp_path, {"family": ["pfeiffer", "adapter_fusion"], "pruner": "snip", "large_sparse": 4})
+
+
 @pytest.mark.parametrize("axis", [{"lr": [1e-4, 1e-3]}, {"bottleneck": [8, 16]}])
 def test_a_fusion_that_could_fuse_several_adapters_is_refused(tmp_path, axis):
     with pytest.raises(UsageError, match="adapter_fusion-dense-seed1 could fuse .* or .* one lr and one bottleneck"):

@@ -9,7 +9,7 @@ import pytest
 import yaml
 from sparse_adapter.errors import UsageError
 from sparse_adapter.files import write_json
-from sparse_adapter.study.figures import figure2, figure4
+from sparse_adapter.study.figures import figure1, figure2, figure4
 from sparse_adapter.study.plan import write_plan
 from sparse_adapter.study.report import write_report
 from sparse_adapter.study.results import collect
@@ -147,6 +147,19 @@ def test_figure2_has_the_tasks_of_every_pruner(tmp_path):
     tables = collect(study)
     figure, _ = figure2(Scores(tables["results"], tables["curves"]))
     assert [axes.get_title() for axes in figure.axes] == ["one", "two"]
+
+
+def test_figures_have_pruners_and_families_that_are_not_the_papers(tmp_path):
+    tables = collect(finished_plan(tmp_path / "study", plan_of("figure2", tmp_path / "places")))
+    results = tables["results"].replace({"pruner": {"random": "synflow"}})
+    figure, _ = figure2(Scores(results, tables["curves"]))
+    drawn = figure.axes[0].get_legend_handles_labels()[1]
+    assert "synflow" in drawn and "random" not in drawn
+    tables = collect(finished_study(tmp_path / "table4", "table4"))
+    results = tables["results"].replace({"family": {"lora": "lora+prefix"}})
+    figure, _ = figure1(Scores(results, tables["curves"]))
+    drawn = figure.axes[0].get_legend_handles_labels()[1]
+    assert {"lora+prefix", "S-lora+prefix", "Pfeiffer"} <= set(drawn) and "LoRA" not in drawn
 
 
 def test_one_validation_is_no_learning_curve(tmp_path):

@@ -94,8 +94,9 @@ def figure1(scores: Scores) -> tuple[Figure, str] | None:
 def figure2(scores: Scores) -> tuple[Figure, str] | None:
     """Score over sparsity of every pruner that was run at more than one, with the dense adapter as a line."""
     plain = {"family": "houlsby", "large_sparse": 1}
+    labels = PRUNERS | {name: name for name in scores.values("pruner", **plain) if name not in (*PRUNERS, "none")}
     pruners = [
-        name for name in PRUNERS if len([s for s in scores.values("sparsity", pruner=name, **plain) if s > 0]) > 1
+        name for name in labels if len([s for s in scores.values("sparsity", pruner=name, **plain) if s > 0]) > 1
     ]
     if not pruners:
         return None
@@ -104,7 +105,7 @@ def figure2(scores: Scores) -> tuple[Figure, str] | None:
     figure, panels = _panels(len(places))
     seeds = []
     for axes, place in zip(panels, places, strict=False):
-        for i, (name, label) in enumerate(PRUNERS.items()):
+        for i, (name, label) in enumerate(labels.items()):
             frame = _at(scores.select(pruner=name, **plain), place)
             if name in pruners and len(frame):
                 _band(axes, frame.assign(x=100 * frame["sparsity"]), "x", "score", label, i)
@@ -167,7 +168,8 @@ def _averages(scores: Scores, backbone: str, tasks: list[str]) -> list[tuple]:
     """Label, parameter share, cell and style of every system with runs on all of the tasks."""
     sparse = {"pruner": scores.pruner, "sparsity": scores.sparsity}
     found = []
-    for colour, (family, label) in zip(COLOURS, FAMILY_LABELS.items(), strict=True):
+    others = {name: name for name in scores.values("family") if name not in (*FAMILY_LABELS, "none")}
+    for i, (family, label) in enumerate((FAMILY_LABELS | others).items()):
         factors = [k for k in scores.values("large_sparse", family=family, pruner=scores.pruner) if k > 1]
         systems = {label: (dense(family), "o", True)}
         systems[f"S-{label}"] = ({"family": family, "large_sparse": 1, **sparse}, "s", False)
@@ -179,6 +181,7 @@ def _averages(scores: Scores, backbone: str, tasks: list[str]) -> list[tuple]:
                 frame = frame[frame["task"].isin(tasks)]
                 cell, share = scores.average(frame, tasks), parameter_share(frame)
                 if cell.mean is not None and share:
+                    colour = COLOURS[i % len(COLOURS)]
                     style = {"color": colour, "marker": marker, "markerfacecolor": colour if filled else "white"}
                     found.append((name, share, cell, {**style, "markersize": 7 + 2 * size}))
     return found

@@ -80,6 +80,10 @@ def _run(task: Task, backbone: Backbone, seed: int, block: dict, values: dict) -
     if bottleneck is not None and size is None:
         both = " and ".join(SIZES[part] for part in family.split("+"))
         raise UsageError(f"grid: bottleneck is no size of {family}: set {both} with env")
+    if large > 1 and family == FUSION:
+        raise UsageError(
+            f"grid: large_sparse is not for {FUSION}, whose matrices have the backbone's sizes: take sparsity"
+        )
     if bottleneck is not None:
         env[size] = str(int(bottleneck))
     if lr is not None:
