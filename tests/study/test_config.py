@@ -70,6 +70,7 @@ def changed(tmp_path, **keys):
         ({"tasks": ["rte"], "env": {"MAX_LENGTH": 64}}, "MAX_LENGTH does nothing there: it is a setting of prepare"),
         ({"tasks": ["rte"], "prepare": {"LR": 1}}, "prepare: LR does nothing there: it is a setting of env"),
         ({"tasks": {"a/b": {"example": "glue"}}}, "tasks: 'a/b' cannot be a name"),
+        ({"tasks": {"a,b": {"example": "glue"}}}, "tasks: 'a,b' cannot be a name"),
         ({"backbone": None, "backbones": {"{a}": "here/backbone"}}, "backbones: '{a}' cannot be a name"),
     ],
 )
@@ -92,6 +93,16 @@ def test_a_file_that_is_not_there_or_no_yaml(tmp_path):
     (tmp_path / "latin.yaml").write_bytes("tasks: [éa]\n".encode("latin-1"))
     with pytest.raises(UsageError, match="latin.yaml"):
         read_config(tmp_path / "latin.yaml")
+
+
+def test_an_example_by_its_path_is_known(tmp_path):
+    tasks = {"rte": {"example": f"{CONFIGS.parent}/glue/"}, "de-en": {"example": f"{CONFIGS}/../translation"}}
+    glue, translation = read_config(changed(tmp_path, tasks=tasks, env=None)).tasks
+    tasks = {"rte": {}, "de-en": {"example": "translation"}}
+    named = read_config(changed(tmp_path / "named", tasks=tasks, env=None)).tasks
+    assert glue.base == {"TASK": "rte"} and set(glue.prepare) == {"GLUE_DIR"}
+    assert (translation.metric, translation.curve) == ("bleu", ("bleu", "loss"))
+    assert [task.scripts for task in (glue, translation)] == [task.scripts for task in named]
 
 
 def test_flags_are_words_as_in_a_shell(tmp_path):

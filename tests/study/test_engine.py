@@ -98,11 +98,25 @@ def test_gpus_are_hidden_where_none_is_to_be_used(tmp_path, monkeypatch):
     logs = [tmp_path / out / "runs" / "one-backbone-full-seed1" / "train.log" for out in ("cpu", "cluster")]
     study(config, tmp_path / "cpu", "seeds=[1]", "grid=[{family: none}]")
     assert logs[0].read_text().startswith("sees <>\n")
+    main(["study", str(config), "--out", str(tmp_path / "gpu"), "--gpus", "0", "seeds=[1]", "grid=[{family: none}]"])
+    log = tmp_path / "gpu" / "runs" / "one-backbone-full-seed1" / "train.log"
+    assert log.read_text().startswith("sees <0>\n")
     (tmp_path / "profile").mkdir()
     (tmp_path / "profile" / "config.yaml").write_text("cores: 1\n")
     words = ["seeds=[1]", "grid=[{family: none}]", "--profile", str(tmp_path / "profile")]
     main(["study", str(config), "--out", str(tmp_path / "cluster"), *words])
     assert logs[1].read_text().startswith("sees <3>\n")
+
+
+def test_profiles_that_nobody_named_are_not_used(tmp_path, monkeypatch):
+    config = pretended(tmp_path / "here")
+    (tmp_path / "default").mkdir()
+    (tmp_path / "other").mkdir()
+    (tmp_path / "other" / "config.yaml").write_text("no-such-option: 1\n")
+    monkeypatch.setenv("SNAKEMAKE_PROFILE", str(tmp_path / "other"))
+    monkeypatch.chdir(tmp_path)
+    study(config, tmp_path / "out", "seeds=[1]", "grid=[{family: none}]")
+    assert finished(tmp_path / "out") == {"one-backbone-full-seed1"}
 
 
 @pytest.mark.parametrize("given, expected", [(None, "3"), ("5", "5")])

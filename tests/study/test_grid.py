@@ -117,6 +117,11 @@ def test_a_fusion_has_the_size_of_what_it_fuses(tmp_path):
     assert len(given.runs) == 4
 
 
+def test_a_fusion_s_size_is_no_setting_of_its_scripts(tmp_path):
+    with pytest.raises(UsageError, match="BOTTLENECK in the env of adapter_fusion does nothing: give bottleneck"):
+        plan_with(tmp_path, {"family": "adapter_fusion", "env": {"BOTTLENECK": 32}})
+
+
 def test_a_fusion_has_no_larger_form(tmp_path):
     with pytest.raises(UsageError, match="large_sparse is not for adapter_fusion"):
         plan_with(tmp_path, {"family": ["pfeiffer", "adapter_fusion"], "pruner": "snip", "large_sparse": 4})

@@ -50,6 +50,8 @@ def run(args: Namespace) -> None:
     study = read_config(args.config, args.overrides)
     plan = make_plan(study)
     folder = (args.out or Path("studies") / study.name).absolute()
+    if "," in str(folder) and any(run.sources for run in plan.runs.values()):
+        raise UsageError(f"{folder}: commas part the adapters of a fusion: choose a study's folder without")
     slots = find_slots(args)
     if args.dry_run:
         check_same_settings(folder, plan)

@@ -179,6 +179,9 @@ def _task(name: str, entry: dict, raw: dict, examples: Path) -> Task:
     for script in SCRIPTS:
         if not (scripts / script).is_file():
             raise UsageError(f"{where}: example {example!r} has no {scripts / script}")
+    if scripts.resolve().parent == examples.resolve():  # named by its path
+        example = scripts.resolve().name
+        scripts = examples / example
     base = known.env if known and known.example == example else {}
     data = entry.get("data", raw.get("data"))
     if data is None:
@@ -301,8 +304,11 @@ def _examples_folder(given: object) -> Path:
 
 
 def _check_name(name: str, where: str) -> None:
-    if set(name) & set("/{}") or name in ("", ".", ".."):  # Snakemake would take braces for its own
-        raise UsageError(f"{where}: {name!r} cannot be a name, which runs are found by: choose one without / and {{}}")
+    # Snakemake would take braces for its own, and commas part its jobs and the adapters of a fusion.
+    if set(name) & set("/{},") or name in ("", ".", ".."):
+        raise UsageError(
+            f"{where}: {name!r} cannot be a name, which runs are found by: choose one without /, {{}} and commas"
+        )
 
 
 def _check_keys(entry: object, keys: tuple[str, ...], where: str) -> None:

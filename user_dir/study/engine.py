@@ -110,7 +110,9 @@ def _command(folder: Path, plan: Plan, slots: Slots, wanted: list[str], *options
     command = [sys.executable, "-m", "snakemake", "--snakefile", str(snakefile), "--directory", str(folder)]
     # Our own lock does not outlive us, and our outputs are never incomplete, because they appear at once.
     command += ["--nolock", "--ignore-incomplete", "--keep-going", "--rerun-triggers", "mtime", "--scheduler", "greedy"]
-    command += ["--profile", str(slots.profile)] if slots.profile else ["--cores", str(slots.jobs)]
+    # Snakemake would take up a profile that $SNAKEMAKE_PROFILE names or a folder of that name holds.
+    command += ["--workflow-profile", "none", "--profile", str(slots.profile or "none")]
+    command += [] if slots.profile else ["--cores", str(slots.jobs)]
     command += options
     machine = [f"gpus='{','.join(slots.gpus)}'", f"share={slots.share}", f"threads={_threads(slots)}"]
     # From the folder on: Snakemake reads this as YAML, to which not every folder's name is a text.

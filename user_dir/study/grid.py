@@ -84,6 +84,8 @@ def _run(task: Task, backbone: Backbone, seed: int, block: dict, values: dict) -
         raise UsageError(
             f"grid: large_sparse is not for {FUSION}, whose matrices have the backbone's sizes: take sparsity"
         )
+    if family == FUSION and "BOTTLENECK" in block["env"]:
+        raise UsageError(f"grid: BOTTLENECK in the env of {FUSION} does nothing: give bottleneck, of what it fuses")
     if bottleneck is not None:
         env[size] = str(int(bottleneck))
     if lr is not None:

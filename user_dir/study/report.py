@@ -151,7 +151,7 @@ def _checkpoint(example: str, settings: dict) -> str:
     """What evaluate.sh scores, of the examples that are known."""
     if example not in SCORED:
         return "-"
-    if (count := settings.get("AVERAGE", "0")) != "0":
+    if example == "translation" and (count := settings.get("AVERAGE", "0")) != "0":
         return f"average of the last {count}"
     return "best on the validation set" if example in BEST else "last"
 
