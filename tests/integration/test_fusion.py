@@ -1,6 +1,7 @@
 """AdapterFusion from the command line: two stages, adapter-only files, pruning in both."""
 
 import json
+from pathlib import Path
 
 import pytest
 import torch
@@ -24,6 +25,9 @@ def test_both_stages(project, stage_1, tmp_path):
     succeed(project.train(tmp_path / "straight", *fusion))
     report = json.loads((tmp_path / "straight" / "sparsity.json").read_text())
     assert report["matrix_total"] == {"kept": 4 * 3 * 512, "total": 4 * 3 * 1024, "density": 0.5}
+    stages = [json.loads(Path(path).with_name("sparsity.json").read_text()) for path in stage_1.split(",")]
+    fused = sum(stage["trained"]["total"] for stage in stages)
+    assert report["fused_parameters"] == fused > 0 and stages[0]["fused_parameters"] == 0
 
     state = load_checkpoint_to_cpu(str(tmp_path / "straight" / "checkpoint_last.pt"))["model"]
     for i, path in enumerate(stage_1.split(",")):

@@ -37,6 +37,12 @@ def test_a_linear_loss_has_no_curvature(net):
     assert not any(product.any() for product in objective.hessian_vector_product(weights_of(net), ones))
 
 
+def test_its_size_is_that_of_all_processes(net_objective):
+    losses = net_objective.losses
+    twice = Objective(losses, lambda tensor: tensor.mul_(2), examples=7)
+    assert twice.size(torch.device("cpu")) == {"batches": 2 * len(losses), "examples": 14}
+
+
 def test_reduce_sums_once_over_processes(net, net_objective):
     alone = net_objective.gradient(weights_of(net))
     doubled = Objective(net_objective.losses, reduce=lambda tensor: tensor.mul_(2)).gradient(weights_of(net))

@@ -30,6 +30,7 @@ def test_full_sparse_and_fusion(tmp_path):
     assert dict(zip(runs["task"], runs["metric"], strict=True)) == {"rte": "accuracy", "cola": "matthews"}
     sparse = runs.loc["rte-tiny-houlsby-snip0.4-seed1"]
     assert sparse["kept_weights"] == round(0.6 * sparse["all_weights"]) and sparse["bottleneck"] == 8
+    assert sparse["dead_adapters"] == 0 and 0 <= sparse["dead_units"] < sparse["units"]
     assert dict(zip(runs["task"], runs["curve_metric"], strict=True)) == {"rte": "acc", "cola": "mcc"}
     curves = tables["curves"]
     assert curves[curves["run"] == sparse.name]["epoch"].unique().tolist() == [1, 2]

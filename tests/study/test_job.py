@@ -61,7 +61,7 @@ def test_a_run_is_recorded(study):
     assert [(p["epoch"], p["update"], p["acc"]) for p in result["curve"]] == [(1, 10, 56), (2, 20, 61), (3, 30, 66)]
     assert result["settings"]["pruner"] == "snip" and len(result["settings_sha256"]) == 64 and not result["adopted"]
     assert set(result["versions"]) == {"torch", "fairseq", "plugin"} and result["seconds"]["training"] >= 0
-    assert not list(one.folder("snip").glob("checkpoint*.pt"))
+    assert not list(one.folder("snip").glob("*.pt"))
 
 
 def test_checkpoints_are_kept_on_request(study):
@@ -128,6 +128,28 @@ def test_scores_without_the_metric(study):
     one = study("tasks.one.metric=rouge2")
     with pytest.raises(UsageError, match="has no rouge2"):
         one.run("full")
+
+
+def test_scores_that_are_not_there_or_damaged(study, tmp_path):
+    evaluate = tmp_path / "here" / "ex" / "evaluate.sh"
+    evaluate.write_text("true")
+    with pytest.raises(job.JobFailed, match="evaluate.sh ended well and wrote no scores.json"):
+        study().run("full")
+    for text, problem in (("{", "scores.json is no JSON"), ("[1]", "scores.json holds no names with values")):
+        evaluate.write_text(f"echo '{text}' > $SAVE_DIR/scores.json")
+        with pytest.raises(UsageError, match=problem):
+            study().run("full")
+        (study().folder("full") / "scores.json").unlink()
+    evaluate.write_text("""echo '{"metric": "accuracy", "value": 7}' > $SAVE_DIR/scores.json""")
+    assert study().run("full")["score"] == 7
+
+
+def test_a_report_of_another_kind_has_no_counts(study):
+    one = study()
+    write_json(one.folder("snip") / "scores.json", {"metric": "accuracy", "value": 12.5})
+    write_json(one.folder("snip") / "sparsity.json", {"trained": {"total": 5}})
+    counts = one.run("snip")["parameters"]
+    assert counts["trained"] == 5 and counts["adapters"] is None and counts["dead_adapters"] is None
 
 
 def test_a_score_of_which_less_is_better_is_refused():

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import yaml
 from sparse_adapter.errors import UsageError
-from sparse_adapter.files import write_json
+from sparse_adapter.files import read_json, write_json
 from sparse_adapter.study.figures import figure1, figure2, figure4
 from sparse_adapter.study.plan import write_plan
 from sparse_adapter.study.report import write_report
@@ -176,6 +176,19 @@ def test_a_study_without_results(tmp_path):
     with pytest.raises(UsageError, match="none of the 140 runs has finished"):
         write_report([tmp_path], tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_adapters_that_pruning_has_emptied_are_told_of(tmp_path):
+    study = finished_study(tmp_path / "study", "minilm")
+    for seed, dead in ((1, 2), (2, 0)):
+        file = study / "runs" / f"rte-bert.base-houlsby-snip0.4-seed{seed}" / "result.json"
+        result = read_json(file)
+        result["parameters"] |= {"units": 128, "dead_units": 70, "dead_adapters": dead}
+        write_json(file, result)
+    write_report([study], tmp_path / "out")
+    text = (tmp_path / "out" / "README.md").read_text()
+    assert "1 of 36 runs have adapters of which pruning has left no unit" in text
+    assert "houlsby-snip0.4." in text
 
 
 def test_every_system_is_shown_with_all_its_scores(tmp_path):

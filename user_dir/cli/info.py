@@ -79,6 +79,8 @@ def format_info(report: dict, args: Namespace, task: dict, file_bytes: int) -> s
         ("dead units", f"{report['dead_units']:,} of {report['units']:,}"),
         ("masks", report["mask_sha256"][:16]),
     ]
+    if report["fused_parameters"]:
+        facts.append(("fused", f"{report['fused_parameters']:,} parameters of other adapters, as they were trained"))
     if report["large_sparse"]:
         budget = report["large_sparse"]
         facts.append(("Large-Sparse", f"k = {budget['k']}, the dense k = 1 has {budget['dense_weights_of_k_1']:,}"))

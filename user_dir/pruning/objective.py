@@ -17,18 +17,25 @@ class Objective:
     Args:
         losses: one function for each batch of this process; each call computes the batch's summed loss.
         reduce: sums a tensor over the processes, in place; None where there is only one.
+        examples: in the batches of this process.
     """
 
-    def __init__(self, losses: Sequence[Callable[[], Tensor]], reduce: Callable[[Tensor], object] | None = None):
+    def __init__(
+        self,
+        losses: Sequence[Callable[[], Tensor]],
+        reduce: Callable[[Tensor], object] | None = None,
+        examples: int = 0,
+    ):
         self.losses = losses
         self.reduce = reduce
+        self.examples = examples
 
-    def batches(self, device: torch.device) -> int:
-        """How many there are, over all processes, which talk through tensors on ``device``."""
-        count = torch.tensor([len(self.losses)], device=device)
+    def size(self, device: torch.device) -> dict[str, int]:
+        """Batches and examples, over all processes, which talk through tensors on ``device``."""
+        counts = torch.tensor([len(self.losses), self.examples], device=device)
         if self.reduce is not None:
-            self.reduce(count)
-        return int(count)
+            self.reduce(counts)
+        return dict(zip(("batches", "examples"), counts.tolist(), strict=True))
 
     def gradient(self, weights: Sequence[Tensor]) -> list[Tensor]:
         """``∂L/∂w`` of each weight; zeros where the loss does not depend on it."""

@@ -36,7 +36,8 @@ def sparsity_report(model: nn.Module, large_sparse: int = 1) -> dict:
         ``matrices`` lists every trained sparse weight; ``layers``, ``sites``, ``families`` and
         ``matrix_total`` sum them up; ``trained`` counts matrices, biases, layer norms and everything else
         (heads; the whole model in full fine-tuning) apart. A unit is dead if a matrix has no weight of it
-        left; ``dead_adapters`` names the adapters that lost every unit.
+        left; ``dead_adapters`` names the adapters that lost every unit. ``fused_parameters`` are those of adapters
+        that a fusion uses as they were trained.
         ``backbone_parameters`` has no heads: neither the trained ones nor that of an encoder's pretraining.
         ``mask_sha256`` is the same where, and only where, the same weights are left.
     """
@@ -63,13 +64,15 @@ def sparsity_report(model: nn.Module, large_sparse: int = 1) -> dict:
     }
     trained = _trained(model)
     backbone = sum(p.numel() for n, p in model.named_parameters() if is_backbone_key(model, n) and ".lm_head." not in n)
-    adapters = sum(p.numel() for n, p in model.named_parameters() if is_adapter_key(n) and p.requires_grad)
+    adapters = {n: p for n, p in model.named_parameters() if is_adapter_key(n)}
+    own = sum(p.numel() for p in adapters.values() if p.requires_grad)
     return {
         "matrix_total": _density(weights.values()),
         "mask_sha256": mask_hash(weights),
         "trained": trained,
         "backbone_parameters": backbone,
-        "adapter_share_of_backbone": adapters / backbone if backbone else None,
+        "adapter_share_of_backbone": own / backbone if backbone else None,
+        "fused_parameters": sum(p.numel() for p in adapters.values()) - own,
         "units": sum(units.numel() for units in dead.values()),
         "dead_units": sum(int(units.sum()) for units in dead.values()),
         "dead_adapters": [name for name, units in dead.items() if bool(units.all())],
@@ -100,6 +103,8 @@ def format_report(report: dict) -> str:
         f"trained: {trained['total']:,} = {trained['matrices']:,} in matrices + {trained['biases']:,} in biases "
         f"+ {trained['layer_norms']:,} in layer norms + {trained['others']:,} others"
     )
+    if report["fused_parameters"]:
+        lines.append(f"fused, as they were trained: {report['fused_parameters']:,} parameters of other adapters")
     if report["adapter_share_of_backbone"] is not None:
         lines.append(
             f"adapters: {report['adapter_share_of_backbone']:.2%} of the backbone's "

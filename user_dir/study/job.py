@@ -124,8 +124,8 @@ def run(study: Path, plan: Plan, run: Run, gpus: list[str] | None, share: int) -
         (folder / "failure.json").unlink(missing_ok=True)
         is_source = any(run.name in other.sources for other in plan.runs.values())
         if not (adopted or plan.keep_checkpoints or is_source):
-            for checkpoint in folder.glob("checkpoint*.pt"):
-                checkpoint.unlink()
+            for checkpoint in (*folder.glob("checkpoint*.pt"), folder / AVERAGE):
+                checkpoint.unlink(missing_ok=True)
 
 
 def _begin(folder: Path, run: Run, data: Preparation) -> bool:
@@ -187,13 +187,17 @@ def collect(folder: Path, run: Run) -> dict:
     """What ``result.json`` holds: settings, scores, counts, learning curve, seconds, versions.
 
     Raises:
+        JobFailed: there are no scores.
         UsageError: see ``score_of``.
     """
+    if not (folder / "scores.json").exists():
+        raise JobFailed("evaluate.sh ended well and wrote no scores.json (log: evaluate.log)")
     scores = _read(folder / "scores.json")
     metric, value = score_of(scores, run.metric)
     log = folder / "train.log"
     settings = _read(folder / "settings.json")
     report = _read(folder / "sparsity.json")
+    trained = report.get("trained", {})
     return {
         "run": run.name,
         "settings": settings_of(run),
@@ -206,10 +210,12 @@ def collect(folder: Path, run: Run) -> dict:
         "scores": {name: score for name, score in scores.items() if name != "checkpoint"},
         "curve": learning_curve(log.read_text(encoding="utf-8", errors="replace")) if log.exists() else [],
         "parameters": {
-            "trained": report.get("trained", {}).get("total"),
-            "adapters": sum(report["trained"][part] for part in ADAPTER_PARTS) if report else None,
+            "trained": trained.get("total"),
+            "adapters": sum(trained[part] for part in ADAPTER_PARTS) if set(ADAPTER_PARTS) <= set(trained) else None,
             "backbone": report.get("backbone_parameters"),
             **{name: report.get("matrix_total", {}).get(name) for name in ("kept", "total", "density")},
+            **{name: report.get(name) for name in ("units", "dead_units")},
+            "dead_adapters": len(report["dead_adapters"]) if "dead_adapters" in report else None,
             "mask_sha256": report.get("mask_sha256"),
         },
         "seconds": {
@@ -240,6 +246,7 @@ def score_of(scores: dict, metric: str | None) -> tuple[str, float]:
     return name, value
 
 
+AVERAGE = "average.pt"  # of checkpoints, which translation's evaluate.sh makes
 ADAPTER_PARTS = ("matrices", "biases", "layer_norms")  # and not the heads
 VERSIONS = {"torch": "torch", "fairseq": "ve-fairseq", "plugin": "sparse-adapter-fairseq"}
 
@@ -259,4 +266,10 @@ def _version(package: str) -> str:
 
 
 def _read(path: Path) -> dict:
-    return read_json(path) if path.exists() else {}
+    try:
+        found = read_json(path) if path.exists() else {}
+    except ValueError as error:
+        raise UsageError(f"{path.name} is no JSON ({error})") from error
+    if not isinstance(found, dict):
+        raise UsageError(f"{path.name} holds no names with values")
+    return found

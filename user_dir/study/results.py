@@ -124,6 +124,7 @@ def _row(run: Run, prepare: dict[str, str], found: dict, score: tuple[str | None
         "backbone_parameters": parameters.get("backbone"),
         "kept_weights": parameters.get("kept"),
         "all_weights": parameters.get("total"),
+        **{name: parameters.get(name) for name in ("units", "dead_units", "dead_adapters")},
         "mask_sha256": parameters.get("mask_sha256"),
         "adopted": found.get("adopted"),
         "settings_sha256": settings_hash(settings_of(run)),

@@ -36,6 +36,10 @@ FAMILY_LABELS = {
     "prefix": "Prefix",
     "parallel": "Parallel",
 }
+OF_FUSION = (
+    "AF is counted without the adapters that it fuses. Its value matrix is I + V, of which S-AF prunes V; the paper's "
+    "prunes the whole."
+)
 METRIC_LABELS = {
     **dict.fromkeys(("accuracy", "acc"), "accuracy, %"),
     **dict.fromkeys(("matthews", "mcc"), "Matthews corr. × 100"),
@@ -111,6 +115,12 @@ def all_systems(scores: Scores) -> Table:
                 column = (backbone, f"{scores.tasks[task]}: {METRIC_LABELS.get(metric, metric)}")
                 for row, frame in frames.items():
                     table.put(row, column, scores.cell(frame[frame["task"] == task], metric))
+    collapsed = runs[pd.to_numeric(runs["dead_adapters"]) > 0]
+    if len(collapsed):
+        table.explain(
+            f"{len(collapsed)} of {len(runs)} runs have adapters of which pruning has left no unit (dead_adapters in "
+            f"results.csv): {', '.join(collapsed['system'].unique())}."
+        )
     return table
 
 
@@ -175,7 +185,7 @@ def _table4(scores: Scores) -> Table | None:
         return None
     title = f"Table 4: adapter families, S- at {100 * scores.sparsity:g} % sparsity"
     comparable = (scores.pruner, scores.sparsity) == (DEFAULT_PRUNER, DEFAULT_SPARSITY)
-    return _by_task(scores, "table4", title, rows, comparable=comparable)
+    return _by_task(scores, "table4", title, rows, OF_FUSION if "AF" in rows else "", comparable)
 
 
 def _by_task(

@@ -284,7 +284,7 @@ class PruneAtInitMixin:
             "sparsity": options.sparsity,
             "scope": method.scope or options.prune_scope,
             "seed": seed,
-            "batches": objective.batches(next(model.parameters()).device) if objective else 0,
+            **(objective.size(next(model.parameters()).device) if objective else {"batches": 0, "examples": 0}),
             "seconds": round(time.perf_counter() - start, 3),
         }
 

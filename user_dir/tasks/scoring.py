@@ -52,10 +52,11 @@ def pruning_objective(task, model: BaseFairseqModel, criterion, cfg: DictConfig,
     ).next_epoch_itr(shuffle=True)
     share = len(range(rank, task.cfg.prune_batches, world))
     batches = [utils.move_to_cuda(b, device) if device.type == "cuda" else b for b in itertools.islice(epoch, share)]
-    losses = [_loss(model, criterion, batch) for batch in batches if batch]
-    if not losses and world == 1:
+    batches = [batch for batch in batches if batch]
+    if not batches and world == 1:
         raise UsageError(f"the training set {cfg.dataset.train_subset!r} has no batch to score on")
-    return Objective(losses, _sum_over_processes if world > 1 else None)
+    losses = [_loss(model, criterion, batch) for batch in batches]
+    return Objective(losses, _sum_over_processes if world > 1 else None, sum(len(batch["id"]) for batch in batches))
 
 
 def _scored_limits(dataset: FairseqDataset, limits: tuple | int | None, prune_max_tokens: int) -> tuple | int:
