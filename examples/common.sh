@@ -242,8 +242,9 @@ interact() {
     errors="$(mktemp)"
     trap 'rm -f "$errors"' EXIT
     if without_gpu; then set -- --cpu "$@"; fi
+    # Not by awk: Debian's reads a pipe in blocks, and would keep a line from whoever waits for its answer.
     PYTHONUNBUFFERED=1 fairseq-interactive "$DATA" --user-dir user_dir --path "$CHECKPOINT" "$@" 2>"$errors" |
-        awk -F '\t' '/^D-/ { print $3; fflush() }' || {
+        sed -un 's/^D-[0-9]*\t[^\t]*\t//p' || {
         tail -n 5 "$errors" >&2
         exit 1
     }

@@ -3,7 +3,8 @@
 
 The learning-rate schedule needs the number before training starts. The batches are built as the trainer
 builds them, by the task, and dealt out over processes and ``--update-freq``. Parsing the whole command
-and loading its data here also means that a mistake in either ends the run before it leaves a trace.
+and loading its data here also means that a mistake in either ends the run before it leaves a trace, and an
+example to validate on that is too long does so before an epoch is trained and lost.
 """
 
 import argparse
@@ -15,6 +16,7 @@ logging.disable(logging.INFO)
 
 from fairseq import options, tasks, utils  # noqa: E402
 from fairseq.dataclass.utils import convert_namespace_to_omegaconf  # noqa: E402
+from omegaconf import DictConfig  # noqa: E402
 
 
 def updates(argv: list[str]) -> int:
@@ -53,6 +55,7 @@ def updates(argv: list[str]) -> int:
     )
     if not len(batches):
         sys.exit("error: no training example is as short as the model's positions allow")
+    check_validation(task, cfg.dataset, limits[0])
     each, round_off = cfg.optimization.update_freq, cfg.optimization.skip_remainder_batch
     batches_of_updates = (each[min(epoch, len(each) - 1)] for epoch in range(cfg.optimization.max_epoch))
     of_epochs = [(math.floor if round_off else math.ceil)(len(batches) / number) for number in batches_of_updates]
@@ -60,6 +63,29 @@ def updates(argv: list[str]) -> int:
     if total == math.inf:
         sys.exit("error: neither --max-epoch nor --max-update ends the training")
     return total
+
+
+def check_validation(task: tasks.FairseqTask, cfg: DictConfig, limit: tuple | int | None) -> None:
+    """Exit where fairseq would end the training at its first validation, which comes before anything is saved."""
+    if cfg.disable_validation:
+        return
+    combined = cfg.combine_valid_subsets or False
+    for subset in ["valid"] if combined else cfg.valid_subset.split(","):
+        task.load_dataset(subset, combine=combined, epoch=1)
+        dataset = task.dataset(subset)
+        fitting, too_long = dataset.filter_indices_by_size(dataset.ordered_indices(), limit)
+        if len(too_long) and not cfg.skip_invalid_size_inputs_valid_test:
+            sys.exit(
+                f"error: {len(too_long):,} of {len(dataset):,} examples of {subset} are longer than the model's "
+                f"positions, {limit}: prepare the data shorter, or pass --skip-invalid-size-inputs-valid-test"
+            )
+        try:
+            dataset.batch_by_size(fitting, max_tokens=cfg.max_tokens_valid, max_sentences=cfg.batch_size_valid)
+        except AssertionError:
+            sys.exit(
+                f"error: examples of {subset} are longer than --max-tokens-valid {cfg.max_tokens_valid}: raise it, or "
+                "MAX_TOKENS, which it is by default"
+            )
 
 
 if __name__ == "__main__":

@@ -8,11 +8,24 @@ Of a run that begins, keeps ``prepare.json`` of the data in RUN. Where things li
 
 import argparse
 import json
+import zlib
 from pathlib import Path
 
 from hypotheses import write
 
 SHOWN = 3
+
+
+def checksums(data: Path) -> dict[str, str]:
+    """CRC-32 of everything that is trained or validated on: counts alone do not tell folds of one size apart."""
+    found = {}
+    for path in sorted(path for path in data.rglob("*") if path.suffix in (".bin", ".label")):
+        checksum = 0
+        with open(path, "rb") as file:
+            while block := file.read(1 << 20):
+                checksum = zlib.crc32(block, checksum)
+        found[path.relative_to(data).as_posix()] = f"{checksum:08x}"
+    return found
 
 
 def differences(before: object, now: object, name: str = "") -> list[str]:
@@ -34,10 +47,13 @@ def main(argv: list[str] | None = None) -> None:
     source, record = args.data / "prepare.json", args.save_dir / "prepare.json"
     if not source.is_file():  # fairseq-preprocess leaves none
         return
-    now = json.loads(source.read_text(encoding="utf-8"))
+    now = json.loads(source.read_text(encoding="utf-8")) | {"files": checksums(args.data)}
+    before = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else now
+    if "files" not in before:  # a run of before they were recorded
+        del now["files"]
     if not (args.save_dir / "checkpoint_last.pt").exists():
         write(record, json.dumps(now, indent=1) + "\n")
-    elif record.is_file() and (found := differences(json.loads(record.read_text(encoding="utf-8")), now)):
+    elif found := differences(before, now):
         more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
         parser.exit(
             1,

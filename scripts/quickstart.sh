@@ -20,6 +20,7 @@ if [[ $# != 0 ]]; then
 fi
 source scripts/install.sh ""
 
+unset CHECKPOINT SUBSET  # of an evaluation before
 OUT="${OUT:-data-bin/quickstart}"
 export DATA="$OUT/data" BACKBONE="examples/pretraining/bart_mini/model.pt" ARCH=sparse_adapter_bart_mini
 export ADAPTER=houlsby BOTTLENECK="${BOTTLENECK:-128}" SEED="${SEED:-1}" MAX_EPOCH="${MAX_EPOCH:-1}"

@@ -11,8 +11,10 @@
 #   PRUNER, SPARSITY   of the adapters and of the fusion's matrices (default: snip, 0.4); LARGE_SPARSE is the adapters'
 #   LR, FUSION_LR, MAX_EPOCH   learning rates of the two stages (default: train.sh's, 1e-3) and epochs (default: 3)
 #
-# Other settings are those of examples/summarization/train.sh and evaluate.sh; arguments are passed on to fairseq-train.
+# Other settings are those of examples/summarization/train.sh and evaluate.sh, but for SUBSET and CHECKPOINT; arguments
+# are passed on to fairseq-train.
 set -euo pipefail
+unset SUBSET CHECKPOINT
 source "$(dirname "${BASH_SOURCE[0]}")/../summarization/settings.sh"
 read -ra DATASETS <<< "${DATASETS:-data-bin/xsum data-bin/quickstart/data}"
 TARGET="${TARGET:-${DATASETS[0]}}"
@@ -21,7 +23,7 @@ flags=("$@")
 export PRUNER="${PRUNER-snip}" SPARSITY="${SPARSITY:-0.4}" MAX_EPOCH="${MAX_EPOCH:-3}"
 
 train() { # flags; the rest is in the environment
-    FLAGS="${flags[*]} $*" same_settings "$SAVE_DIR" TARGET BACKBONE $RUN_SETTINGS
+    FLAGS="${flags[*]} $*" same_settings "$SAVE_DIR" TARGET BACKBONE FUSED $RUN_SETTINGS
     if [[ -f "$SAVE_DIR/done" ]]; then return; fi
     echo "=== training $SAVE_DIR"
     bash examples/summarization/train.sh ${flags[@]+"${flags[@]}"} "$@" > "$SAVE_DIR/train.log" 2>&1 || {
@@ -45,6 +47,7 @@ for data in "${DATASETS[@]}"; do
 done
 
 export SAVE_DIR="$OUT/fusion"
+FUSED="adapters with cksum $(for file in "${files[@]}"; do tail -c 100000 "$file" | cksum; done | cksum)"
 DATA="$TARGET" ADAPTER=adapter_fusion LARGE_SPARSE= LR="${FUSION_LR:-1e-3}" train --fusion-adapters "$(IFS=,; echo "${files[*]}")"
 evaluate
 python scripts/compare_runs.py "${runs[@]}" "$OUT/fusion" --json "$OUT/results.json"

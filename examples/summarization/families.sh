@@ -13,6 +13,7 @@
 # The other settings of train.sh and evaluate.sh hold here too, but for SUBSET and CHECKPOINT, and arguments are passed
 # on to fairseq-train.
 set -euo pipefail
+unset SUBSET CHECKPOINT
 source "$(dirname "${BASH_SOURCE[0]}")/settings.sh"
 export DATA="${DATA:-data-bin/xsum}"
 OUT="${OUT:-checkpoints/families/$(basename "$DATA")}"

@@ -15,11 +15,14 @@ run_settings() {
     if [[ ! -f "$DATA/dict.source.txt" ]]; then
         fail "DATA $DATA holds no binarised data; make it with RAW=... DATA=... bash examples/summarization/prepare.sh"
     fi
-    local cut="$(sed -n 's/.*"max_source": \([0-9]*\).*/\1/p' "$DATA/prepare.json" 2>/dev/null)"
-    if ((${cut:-0} > MAX_POSITIONS)); then
-        fail "DATA $DATA has documents of $cut tokens, and the model $MAX_POSITIONS positions (by ARCH=$ARCH): set ARCH" \
-            "or MAX_POSITIONS as in training, or MAX_SOURCE=$MAX_POSITIONS for prepare.sh"
-    fi
+    local side cut
+    for side in source target; do
+        cut="$(sed -n "s/.*\"max_$side\": \([0-9]*\).*/\1/p" "$DATA/prepare.json" 2>/dev/null)" || true
+        if ((${cut:-0} > MAX_POSITIONS)); then
+            fail "DATA $DATA has examples of $cut tokens, and the model $MAX_POSITIONS positions (by ARCH=$ARCH): set" \
+                "ARCH or MAX_POSITIONS as in training, or MAX_${side^^}=$MAX_POSITIONS for prepare.sh"
+        fi
+    done
 }
 
 # What evaluate.sh and interactive.sh agree on: task, decoding and how symbols become text, in options.

@@ -28,7 +28,7 @@ SUBSET="${SUBSET:-test}"
 if ((${AVERAGE:-0} > 0)); then
     mapfile -t epochs < <(ls "$SAVE_DIR" | grep -E '^checkpoint[0-9]+\.pt$' | sort -V | tail -n "$AVERAGE")
     ((${#epochs[@]} == AVERAGE)) || fail "$SAVE_DIR has ${#epochs[@]} epoch checkpoints; train with KEEP_EPOCHS=$AVERAGE"
-    sparse-adapter average "${epochs[@]/#/$SAVE_DIR/}" "$SAVE_DIR/average.pt" --force
+    sparse-adapter average "${epochs[@]/#/"$SAVE_DIR"/}" "$SAVE_DIR/average.pt" --force
     CHECKPOINT="$SAVE_DIR/average.pt"
 fi
 find_checkpoint checkpoint_best.pt

@@ -25,6 +25,7 @@ run_settings
 share=--share-all-embeddings
 cmp --silent "$DATA/dict.$SRC.txt" "$DATA/dict.$TGT.txt" || share=--share-decoder-input-output-embed
 DIM="${DIM:-256}" LAYERS="${LAYERS:-3}" LR="${LR:-2e-3}"
+[[ "$DIM" =~ ^[0-9]+$ ]] && ((DIM > 0 && DIM % 64 == 0)) || fail "DIM $DIM: a multiple of 64, the size of a head"
 arguments=(
     "$DATA" --user-dir user_dir "${task_flags[@]}" --arch transformer
     --encoder-layers "$LAYERS" --decoder-layers "$LAYERS" --encoder-embed-dim "$DIM" --decoder-embed-dim "$DIM"

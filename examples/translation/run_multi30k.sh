@@ -24,6 +24,7 @@
 #   SPARSE_ADAPTER_DATA=/path/to/data bash examples/translation/run_multi30k.sh --matmul-precision medium \
 #       --attention-kernel math
 set -euo pipefail
+unset SUBSET
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 source "$here/settings.sh"
 WORK="${WORK:-$PWD/data-bin/translation}"
@@ -62,7 +63,8 @@ for system in "${systems[@]}"; do settings_of "$system" >/dev/null; done
 
 export PRETRAIN_EPOCHS="${PRETRAIN_EPOCHS:-10}"
 FLAGS="$*" same_settings "$WORK/backbone" PRETRAIN_EPOCHS VOCAB MAX_LENGTH DIM LAYERS MAX_TOKENS SEED FLAGS
-same_settings "$WORK/text" VOCAB MAX_LENGTH
+CORPORA="$(cat "$SPARSE_ADAPTER_DATA/multi30k/train.en.gz" "$SPARSE_ADAPTER_DATA/debian_descriptions/en-de.tsv.gz" | cksum)"
+same_settings "$WORK/text" VOCAB MAX_LENGTH CORPORA
 if [[ ! -f "$WORK/text/done" ]]; then
     pairs=(python "$here/debian_pairs.py" --debian "$SPARSE_ADAPTER_DATA/debian_descriptions/en-de.tsv.gz")
     "${pairs[@]}" ${limit[@]+"${limit[@]}"} --captions "$SPARSE_ADAPTER_DATA/multi30k" --out "$WORK/text/general"
@@ -79,6 +81,7 @@ if [[ ! -f "$WORK/backbone/done" ]]; then
 fi
 
 evaluate() { # system checkpoint: translate both test sets
+    local domain
     for domain in software general; do
         if [[ ! -f "$WORK/runs/$1-seed$SEED/$domain/scores.json" ]]; then
             DATA="$WORK/$domain" SAVE_DIR="$WORK/runs/$1-seed$SEED/$domain" CHECKPOINT="$2" bash "$here/evaluate.sh"
@@ -92,7 +95,9 @@ serve() { # translate the captions with the backbone beside which "$@" are serve
 }
 run="$WORK/runs/backbone-seed$SEED"
 runs=("$run")
-for domain in software general; do same_settings "$run/$domain" $DECODING_SETTINGS; done
+for domain in software general; do
+    DATA="$WORK/$domain" same_settings "$run/$domain" DATA BACKBONE $DECODING_SETTINGS
+done
 evaluate backbone "$BACKBONE"
 if [[ ! -f "$run/served.txt" ]]; then
     serve >"$run/served.txt.part"
@@ -104,8 +109,8 @@ for system in "${systems[@]}"; do
     mapfile -t chosen < <(settings_of "$system")
     read -ra flags <<<"$(flags_of "$system")"
     (
-        export "${chosen[@]}" MAX_EPOCH="${EPOCHS:-4}" FLAGS="${flags[*]} $*"
-        same_settings "$run" $RUN_SETTINGS
+        export "${chosen[@]}" DATA="$WORK/software" MAX_EPOCH="${EPOCHS:-4}" FLAGS="${flags[*]} $*"
+        same_settings "$run" BACKBONE $RUN_SETTINGS
     )
     if [[ ! -f "$run/done" ]]; then
         env "${chosen[@]}" DATA="$WORK/software" SAVE_DIR="$run" MAX_EPOCH="${EPOCHS:-4}" \

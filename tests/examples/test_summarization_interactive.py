@@ -56,3 +56,25 @@ def test_a_summary_a_line(data, tmp_path):
     summaries = done.stdout.splitlines()
     assert len(summaries) == 3 and "club paid £250m – “too" in summaries[2]
     assert "fox" in summaries[0] and "dogs" in summaries[1]  # the frozen backbone copies
+
+
+def test_every_line_is_answered_at_once(data, tmp_path):
+    """A program that waits for an answer before it goes on would otherwise wait for ever."""
+    bin = tmp_path / "bin"
+    bin.mkdir()
+    stubs = {
+        "python": f'exec "{sys.executable}" "$@"',
+        "fairseq-interactive": 'printf "S-0\\tx\\nD-0\\t-0.1\\tone\\ttab\\n"; for i in $(seq 100); do '
+        f'[ -e "{tmp_path}/read" ] && break; sleep 0.1; done; printf "D-1\\t-0.2\\t%s\\n" $i',
+    }
+    for name, line in stubs.items():
+        (bin / name).write_text(f"#!/bin/bash\n{line}\n")
+        (bin / name).chmod(0o755)
+    settings = {"DATA": data, "CHECKPOINT": BACKBONE / "model.pt", "VENV": tmp_path}
+    environment = os.environ | {name: str(value) for name, value in settings.items()}
+    reader = f'bash {EXAMPLE}/interactive.sh | {{ read -r line; echo "$line"; touch {tmp_path}/read; cat; }}'
+    done = subprocess.run(
+        ["bash", "-c", reader], env=environment, input="a\n", capture_output=True, text=True, timeout=60
+    )
+    first, last = done.stdout.splitlines()
+    assert first == "one\ttab" and int(last) < 100, done.stderr

@@ -147,7 +147,7 @@ def test_nodes_of_slurm_are_counted_as_fairseq_does(run, tmp_path):
         ("evaluate.sh", {"SAVE_DIR": "absent"}, "absent/checkpoint_best.pt: there is no such file"),
         ("evaluate.sh", {"CHECKPOINT": "model.pt", "SUBSET": "train"}, "train.summary.txt is missing"),
         ("prepare.sh", {}, "set RAW"),
-        ("train.sh", {"MAX_POSITIONS": "300"}, "documents of 400 tokens, and the model 300 positions"),
+        ("train.sh", {"MAX_POSITIONS": "300"}, "examples of 400 tokens, and the model 300 positions"),
     ],
 )
 def test_mistakes_are_one_line(run, tmp_path, script, settings, expected):
@@ -207,11 +207,12 @@ def test_updates_are_counted_as_the_trainer_makes_them(tmp_path, monkeypatch):
     dictionary.add_symbol("balo")
     for side in ("source", "target"):
         dictionary.save(str(tmp_path / f"dict.{side}.txt"))
-        prefix = str(tmp_path / f"train.source-target.{side}")
-        builder = indexed_dataset.make_builder(prefix + ".bin", impl="mmap", vocab_size=len(dictionary))
-        for length in range(1, 8):
-            builder.add_item(dictionary.encode_line("balo " * length))
-        builder.finalize(prefix + ".idx")
+        for split, lengths in (("train", range(1, 8)), ("valid", [1, 2]), ("long", [3, 9])):
+            prefix = str(tmp_path / f"{split}.source-target.{side}")
+            builder = indexed_dataset.make_builder(prefix + ".bin", impl="mmap", vocab_size=len(dictionary))
+            for length in lengths:
+                builder.add_item(dictionary.encode_line("balo " * length))
+            builder.finalize(prefix + ".idx")
     spec = importlib.util.spec_from_file_location("summarization_count", EXAMPLE.parent / "count_updates.py")
     count = importlib.util.module_from_spec(spec)
     monkeypatch.setattr("logging.disable", lambda level: None)
@@ -230,6 +231,14 @@ def test_updates_are_counted_as_the_trainer_makes_them(tmp_path, monkeypatch):
     assert count.updates([*command, "--max-epoch", "5", "--lr-scheduler", "inverse_sqrt"]) == 10
     with pytest.raises(SystemExit, match="^error: 2 of 7 training examples are longer than --max-tokens 6 and would"):
         count.updates([*command, "--max-epoch", "5", "--max-tokens", "6"])
+    # fairseq would end the training with these after its first epoch, and save nothing.
+    long = ["--max-epoch", "5", "--valid-subset", "valid,long"]
+    with pytest.raises(SystemExit, match="^error: 1 of 2 examples of long are longer than the model's positions"):
+        count.updates([*command, *long, "--max-target-positions", "8"])
+    with pytest.raises(SystemExit, match="^error: examples of long are longer than --max-tokens-valid 9: raise it"):
+        count.updates([*command, *long, "--max-tokens", "9"])
+    for allowed in ("--skip-invalid-size-inputs-valid-test", "--disable-validation"):
+        assert count.updates([*command, *long, "--max-target-positions", "8", allowed]) == 10
     with pytest.raises(SystemExit, match="^error: neither"):
         count.updates(command)
     with pytest.raises(SystemExit, match="^error: argument --arch/-a: invalid choice"):
@@ -240,6 +249,9 @@ def test_updates_are_counted_as_the_trainer_makes_them(tmp_path, monkeypatch):
 
 def test_a_run_goes_on_with_its_own_data_only(run, tmp_path):
     prepared, save_dir = tmp_path / "data" / "news" / "prepare.json", tmp_path / "run"
+    labels = prepared.parent / "label" / "train.bin"
+    labels.parent.mkdir()
+    labels.write_bytes(b"\1\0")
 
     def prepare(limit: int | None, folder: str = "/data/news") -> None:
         record = {"settings": {"raw": folder, "limit_train": limit}, "splits": {"train": {"examples": limit or 900}}}
@@ -259,6 +271,14 @@ def test_a_run_goes_on_with_its_own_data_only(run, tmp_path):
         f"error: {save_dir} was trained on other data than data/news has now: settings.limit_train was None and is "
         "100, splits.train.examples was 900 and is 100; give another SAVE_DIR, or delete this one to train anew\n"
     ).replace("data/news", str(tmp_path / "data" / "news"))
+    prepare(None)
+    labels.write_bytes(b"\0\1")  # as of another fold
+    assert "files.label/train.bin was " in run("train.sh", SAVE_DIR="run").stderr
+    older = {
+        name: part for name, part in json.loads((save_dir / "prepare.json").read_text()).items() if name != "files"
+    }
+    (save_dir / "prepare.json").write_text(json.dumps(older))
+    assert run("train.sh", SAVE_DIR="run").returncode == 0
 
 
 def test_finished_runs_are_not_mixed_with_those_of_other_settings(run, tmp_path):
@@ -295,6 +315,21 @@ def test_a_finished_run_is_not_taken_for_one_on_another_backbone_or_other_data(r
         file.write_bytes(b"these")
 
 
+def test_scripts_that_compare_evaluate_what_they_have_trained(run, tmp_path):
+    """Also where the shell has still exported what another evaluation was of."""
+    (tmp_path / "other.pt").touch()
+    for name in ("valid.summary.txt", "test.summary.txt", "sentencepiece.bpe.model"):
+        (tmp_path / "data" / "news" / name).touch()
+    exported = {"CHECKPOINT": str(tmp_path / "other.pt"), "SUBSET": "valid", "STATUS": "1", "OUTPUT": "/dev/null"}
+    settings = {"OUT": str(tmp_path / "out"), "FAMILIES": "houlsby", "LARGE": ""}
+    run("families.sh", **exported, **settings)
+    assert call(tmp_path)["--gen-subset"] == "test"
+    (tmp_path / "out" / "frozen" / "scores.json").touch()
+    (tmp_path / "out" / "houlsby-dense-seed1" / "checkpoint_best.pt").touch()
+    run("families.sh", **exported, **settings)
+    assert call(tmp_path)["--path"] == str(tmp_path / "out" / "houlsby-dense-seed1" / "checkpoint_best.pt")
+
+
 def test_families_pass_arguments_on_and_count_them_among_the_settings(run, tmp_path):
     settings = {"OUT": str(tmp_path / "out"), "FAMILIES": "houlsby", "LARGE": ""}
     (tmp_path / "out" / "frozen").mkdir(parents=True)
@@ -327,9 +362,14 @@ def test_a_fusion_is_of_the_adapters_that_were_just_trained(run, tmp_path):
     run("../fusion/run.sh", **settings | {"OUT": f"{out}-large", "LARGE_SPARSE": "2"})
     calls = [line.split() for line in (tmp_path / "call").read_text().splitlines()]
     assert ["--large-sparse" in call for call in calls] == [True, True, False] and "--sparsity" in calls[-1]
+    # Adapters that were trained again are not those that were fused.
+    for folder in (*folders[:2], f"{out}/fusion"):
+        assert Path(folder, "done").exists()
+    Path(folders[1], "checkpoint_best.pt").write_bytes(b"another")
+    assert f"{out}/fusion was begun with FUSED=" in run("../fusion/run.sh", "--clip-norm", "1", **settings).stderr
     # Fewer adapters are another fusion.
     settings["DATASETS"] = data[0]
-    assert "was begun with FLAGS=" in run("../fusion/run.sh", "--clip-norm", "1", **settings).stderr
+    assert re.search("was begun with FUSED=.* FLAGS=", run("../fusion/run.sh", "--clip-norm", "1", **settings).stderr)
 
 
 @pytest.mark.parametrize("name", ["prepare", "glue/prepare", "glue/evaluate", "glue/predict", "squad/evaluate"])

@@ -270,29 +270,30 @@ def test_from_text_to_translation(data, raw, tmp_path):
         assert done.returncode == 0, done.stderr[-2000:] + done.stdout[-2000:]
         return done
 
+    assert "error: DIM 96: a multiple of 64" in script("pretrain.sh", tmp_path, **common, DIM=96).stderr
     run("pretrain.sh", SAVE_DIR="backbone", MAX_UPDATE=3, DIM=64, LAYERS=1)
-    adapted = {"BACKBONE": "backbone/checkpoint_best.pt", "SAVE_DIR": "run", "BOTTLENECK": "8"}
+    adapted = {"BACKBONE": "backbone/checkpoint_best.pt", "SAVE_DIR": "R&D", "BOTTLENECK": "8"}
     run("train.sh", "--prune-batches", "2", MAX_EPOCH=2, KEEP_EPOCHS=2, **adapted)
-    report = json.loads((tmp_path / "run/sparsity.json").read_text())
+    report = json.loads((tmp_path / "R&D/sparsity.json").read_text())
     assert report["pruner"] == "snip" and report["matrix_total"]["kept"] == round(0.6 * report["matrix_total"]["total"])
-    assert not any("embed_tokens" in key for key in torch.load(tmp_path / "run/checkpoint_last.pt")["model"])
+    assert not any("embed_tokens" in key for key in torch.load(tmp_path / "R&D/checkpoint_last.pt")["model"])
 
-    run("evaluate.sh", SAVE_DIR="run", AVERAGE=2, SUBSET="valid")
-    run("evaluate.sh", SAVE_DIR="run", AVERAGE=2)
-    hypotheses = (tmp_path / "run/hypotheses.txt").read_text().splitlines()
+    run("evaluate.sh", SAVE_DIR="R&D", AVERAGE=2, SUBSET="valid")
+    run("evaluate.sh", SAVE_DIR="R&D", AVERAGE=2)
+    hypotheses = (tmp_path / "R&D/hypotheses.txt").read_text().splitlines()
     references = (data / "test.de").read_text().splitlines()
-    scores = json.loads((tmp_path / "run/scores.json").read_text())
+    scores = json.loads((tmp_path / "R&D/scores.json").read_text())
     assert scores["n"] == len(hypotheses) == len(references) == 9
     assert scores["bleu"] == pytest.approx(BLEU().corpus_score(hypotheses, [references]).score, abs=1e-4)
     assert "tok:13a" in scores["bleu_signature"] and "nc:6" in scores["chrf_signature"]
 
     lines = (data / "test.en").read_text()
-    translated = run("interactive.sh", SAVE_DIR="run", CHECKPOINT="run/average.pt", input=lines)
+    translated = run("interactive.sh", SAVE_DIR="R&D", CHECKPOINT="R&D/average.pt", input=lines)
     assert [line.strip() for line in translated.stdout.splitlines()] == hypotheses
 
     moved = tmp_path / "backbone/checkpoint_best.pt"
     moved.rename(tmp_path / "moved.pt")
-    run("evaluate.sh", SAVE_DIR="run", BACKBONE="moved.pt")
+    run("evaluate.sh", SAVE_DIR="R&D", BACKBONE="moved.pt")
     other = script("train.sh", tmp_path, **common, SAVE_DIR="french", BACKBONE="moved.pt", TGT="fr")
     assert other.returncode == 1 and "holds no en-fr; it holds dict.de.txt dict.en.txt" in other.stderr
     assert not (tmp_path / "french").exists()
