@@ -48,7 +48,8 @@ class PrefixTables(nn.Module):
 class PrefixMLP(nn.Module):
     """The prefix as ``up(tanh(down(E)))`` of an embedding ``E`` of ``(length, dim)`` (Li and Liang 2021, §4.3).
 
-    ``up`` puts out keys and values beside each other. Only its output is needed after training.
+    ``up`` puts out keys and values beside each other. Only its output is needed after training. Every attention has an
+    MLP of its own, where Li and Liang share one over the layers.
     """
 
     def __init__(self, dim: int, options: PrefixOptions):
