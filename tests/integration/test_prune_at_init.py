@@ -53,10 +53,10 @@ def test_log_and_report_agree_on_what_is_trained(project, tmp_path, pruner):
 
 
 def test_the_scope_is_the_one_asked_for_and_the_seed_that_of_training(project, tmp_path):
-    options = ("--pruner", "random", "--sparsity", "0.4", "--prune-scope", "matrix", "--seed", "7")
+    options = ("--pruner", "random", "--sparsity", "0.4", "--prune-scope", "matrix", "--prune-shuffle", "--seed", "7")
     succeed(project.train(tmp_path, *options))
     report = json.loads((tmp_path / "sparsity.json").read_text())
-    assert (report["scope"], report["seed"]) == ("matrix", 7)
+    assert (report["scope"], report["shuffled"], report["seed"]) == ("matrix", True, 7)
     densities = {row["density"] for row in report["matrices"]}
     assert max(densities) - min(densities) < 0.01  # by rank over all matrices, it is more than 0.1
 
@@ -240,6 +240,7 @@ REFUSED = {
     ),
     "batches of no token": ((*SPARSE, "--prune-max-tokens", "0"), "--prune-max-tokens 0"),
     "nothing to prune": ((*SPARSE, "--adapter", "none"), "nothing to prune"),
+    "a shuffle of nothing": (("--prune-shuffle",), "--prune-shuffle needs a --pruner"),
     "unknown scope": ((*SPARSE, "--prune-scope", "layer"), "global"),
     "unknown precision": (("--matmul-precision", "low"), "highest, high or medium"),
     "unknown kernel": (("--attention-kernel", "flash"), "choose math"),

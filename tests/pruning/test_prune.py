@@ -34,6 +34,18 @@ def test_the_density_is_exact(model, objective, pruner, scope):
                 assert abs(int(mask.sum()) - (1 - sparsity) * mask.numel()) < 1
 
 
+@pytest.mark.parametrize("pruner", ["magnitude", "er", "snip"])
+def test_a_shuffle_keeps_the_density_of_every_matrix_and_nothing_else(model, objective, pruner):
+    chosen = prune(model, pruner, 0.6, objective=objective)
+    shuffled = prune(model, pruner, 0.6, objective=objective, shuffle=True)
+    again = prune(model, pruner, 0.6, objective=objective, shuffle=True)
+    assert {name: int(mask.sum()) for name, mask in shuffled.items()} == {n: int(m.sum()) for n, m in chosen.items()}
+    assert all(torch.equal(again[name], mask) for name, mask in shuffled.items())
+    both = sum(int((mask & chosen[name]).sum()) for name, mask in shuffled.items())
+    expected = sum(int(mask.sum()) ** 2 / mask.numel() for mask in chosen.values())  # by chance
+    assert both == pytest.approx(expected, rel=0.1)
+
+
 @pytest.mark.parametrize("pruner", PRUNERS)
 def test_pruning_leaves_the_model_alone(model, objective, pruner):
     before = state_copy(model)

@@ -72,7 +72,7 @@ _TRAINING = {
     "optimization": ("lr", "update_freq", "clip_norm"),
     "dataset": ("max_tokens", "batch_size"),
     "common": ("seed",),
-    "task": ("pruner", "prune_scope", "prune_seed", "prune_batches", "prune_max_tokens"),
+    "task": ("pruner", "prune_scope", "prune_shuffle", "prune_seed", "prune_batches", "prune_max_tokens"),
     "checkpoint": ("finetune_from_model",),
 }
 
@@ -82,6 +82,8 @@ def changed_settings(before: DictConfig, now: DictConfig) -> list[str]:
     changes = []
     for section, names in _TRAINING.items():
         for name in names if isinstance(before.get(section), DictConfig) else ():
+            if name not in before[section]:  # an older version's
+                continue
             then, asked = before[section].get(name), now[section].get(name)
             are_files = name == "finetune_from_model" and then and asked
             if then != asked and not (are_files and os.path.realpath(then) == os.path.realpath(asked)):

@@ -64,6 +64,7 @@ def format_info(report: dict, args: Namespace, task: dict, file_bytes: int) -> s
     options = [f"{flag} {value}" for flag, value in fixed_options(args).items() if flag != "--adapter"]
     pruner = task.get("pruner") or "none"
     if pruner != "none":
+        pruner += ", shuffled" if task.get("prune_shuffle") else ""
         pruner += f", {task.get('prune_scope', 'global')}, sparsity {task.get('sparsity') or 0:.4g}"
     facts = [
         ("architecture", args.arch),

@@ -22,6 +22,7 @@ def prune(
     sparsity: float,
     *,
     scope: str = "global",
+    shuffle: bool = False,
     seed: int = 1,
     objective: Objective | None = None,
 ) -> dict[str, Tensor]:
@@ -32,7 +33,10 @@ def prune(
         pruner: name of a registered pruner. Matrices that are zero throughout are scored as ``zeros_drawn``.
         sparsity: fraction of the weights to remove, ``0 <= sparsity < 1``.
         scope: ``global`` ranks all matrices together, ``matrix`` gives every matrix the same density.
-        seed: seed of everything random in the scores, and of chance between equal ones.
+        shuffle: keep as many weights of every matrix as were chosen, at random places: the control by which Frankle et
+            al. (2021, "Pruning Neural Networks at Initialization: Why Are We Missing the Mark?") tell whether the
+            scores choose weights or only densities of matrices.
+        seed: seed of everything random in the scores, of chance between equal ones, and of the shuffle.
         objective: the training loss; needed by the data-driven pruners.
 
     Returns:
@@ -63,7 +67,12 @@ def prune(
     with zeros_drawn(modules.values(), seed):
         scores = method.score({name: m.values for name, m in modules.items()}, objective, generator)
     check_scores(scores, pruner)
-    return select(scores, kept, method.quotas(shapes, kept, scope), generator)
+    masks = select(scores, kept, method.quotas(shapes, kept, scope), generator)
+    return {name: _shuffled(mask, generator) for name, mask in masks.items()} if shuffle else masks
+
+
+def _shuffled(mask: Tensor, generator: torch.Generator) -> Tensor:
+    return mask.flatten()[torch.randperm(mask.numel(), generator=generator)].view(mask.shape)
 
 
 def apply_masks_(model: nn.Module, masks: Mapping[str, Tensor]) -> None:

@@ -63,6 +63,13 @@ class PruneAtInitConfig(FairseqDataclass):
         default="global",
         metadata={"help": "global: rank all matrices together; matrix: the same density in every matrix"},
     )
+    prune_shuffle: bool = field(
+        default=False,
+        metadata={
+            "help": "keep as many weights of each matrix as the pruner chose, at random places: the control that tells "
+            "which weights matter from how many of each matrix (Frankle et al. 2021)"
+        },
+    )
     prune_batches: int = field(
         default=16,
         metadata={
@@ -131,6 +138,8 @@ class PruneAtInitMixin:
             raise UsageError(f"--sparsity {cfg.sparsity}: sparsity is the fraction removed, at least 0 and below 1")
         if cfg.sparsity > 0 and cfg.pruner == "none":
             raise UsageError(f"--sparsity {cfg.sparsity} needs a --pruner: {', '.join(PRUNERS)}")
+        if cfg.prune_shuffle and cfg.pruner == "none":
+            raise UsageError(f"--prune-shuffle needs a --pruner: {', '.join(PRUNERS)}")
         if cfg.prune_scope not in SCOPES:
             raise UsageError(f"unknown --prune-scope {cfg.prune_scope!r}; choose one of {', '.join(SCOPES)}")
         if cfg.matmul_precision not in (None, "highest", "high", "medium"):
@@ -267,7 +276,13 @@ class PruneAtInitMixin:
             objective = pruning_objective(self, model, criterion, cfg, seed) if method.needs_data else None
             try:
                 masks = prune(
-                    model, options.pruner, options.sparsity, scope=options.prune_scope, seed=seed, objective=objective
+                    model,
+                    options.pruner,
+                    options.sparsity,
+                    scope=options.prune_scope,
+                    shuffle=options.prune_shuffle,
+                    seed=seed,
+                    objective=objective,
                 )
             except DegenerateScores as error:
                 raise UsageError(str(error)) from error
@@ -283,6 +298,7 @@ class PruneAtInitMixin:
             "pruner": options.pruner,
             "sparsity": options.sparsity,
             "scope": method.scope or options.prune_scope,
+            "shuffled": options.prune_shuffle,
             "seed": seed,
             **(objective.size(next(model.parameters()).device) if objective else {"batches": 0, "examples": 0}),
             "seconds": round(time.perf_counter() - start, 3),
