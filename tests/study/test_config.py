@@ -30,6 +30,8 @@ def changed(tmp_path, **keys):
         ({"tasks": None}, "tasks is missing or empty"),
         ({"seeds": []}, "at least one whole number"),
         ({"seeds": [1.5]}, "at least one whole number"),
+        ({"grid": [{"variant": 3}]}, "variant 3 is no name for what the block's env and flags make different"),
+        ({"grid": [{"variant": "a/b"}]}, "grid.variant: 'a/b' cannot be a name"),
         ({"grid": [{"family": "houlsbi"}]}, "unknown family 'houlsbi' (did you mean houlsby?)"),
         ({"grid": [{"pruner": "snipe", "sparsity": 0.4}]}, "unknown pruner 'snipe' (did you mean snip?)"),
         ({"grid": [{"sparsity": 0.4}]}, "needs a pruner"),

@@ -89,6 +89,21 @@ def test_two_blocks_that_disagree(tmp_path):
         plan_with(tmp_path, {}, {"env": {"MAX_EPOCH": 5}})
 
 
+def test_a_variant_is_a_system_of_its_own(tmp_path):
+    block = {"family": ["none", "houlsby"], "pruner": "snip", "sparsity": 0.4}
+    plan = plan_with(tmp_path, block, {**block, "variant": "long", "env": {"MAX_EPOCH": 5}, "flags": "--prune-shuffle"})
+    assert systems(plan) == ["full", "houlsby-snip0.4", "full-long", "houlsby-snip0.4-long"]
+    one, other = (plan.runs[f"one-backbone-houlsby-snip0.4{end}-seed1"] for end in ("", "-long"))
+    assert (one.variant, other.variant) == ("", "long") and other.flags == ("--prune-shuffle",)
+    assert "variant" not in settings_of(one) and settings_of(other)["variant"] == "long"
+
+
+def test_a_fusion_is_never_of_variants(tmp_path):
+    plan = plan_with(tmp_path, {"family": "pfeiffer", "variant": "x"}, {"family": "adapter_fusion", "variant": "y"})
+    assert systems(plan) == ["pfeiffer-dense-x", "pfeiffer-dense", "adapter_fusion-dense-y"]
+    assert plan.runs["one-backbone-adapter_fusion-dense-y-seed1"].sources == ("one-backbone-pfeiffer-dense-seed1",)
+
+
 def test_a_fusion_takes_the_pfeiffer_adapters_of_all_tasks_pruned_as_it_is(tmp_path):
     plan = plan_of("table4", tmp_path)
     fusion = plan.runs["rte-bert.base-adapter_fusion-snip0.4-seed2"]

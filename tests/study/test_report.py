@@ -2,11 +2,14 @@
 
 import dataclasses
 import re
+import shutil
 import xml.etree.ElementTree as ElementTree
 from pathlib import Path
 
+import pandas as pd
 import pytest
 import yaml
+from scipy import stats
 from sparse_adapter.errors import UsageError
 from sparse_adapter.files import read_json, write_json
 from sparse_adapter.study.figures import figure1, figure2, figure4
@@ -176,6 +179,41 @@ def test_a_study_without_results(tmp_path):
     with pytest.raises(UsageError, match="none of the 140 runs has finished"):
         write_report([tmp_path], tmp_path / "out")
     assert not (tmp_path / "out").exists()
+
+
+def test_variants_are_compared_with_their_systems_and_nothing_else(tmp_path):
+    dense, sparse = {}, {"pruner": "snip", "sparsity": 0.4}
+    grid = [dense, sparse, {**dense, "variant": "swish"}, {**sparse, "variant": "shuffled"}]
+    plan = plan_with(tmp_path, *grid, seeds=[1, 2, 3])
+    study = finished_plan(tmp_path / "study", plan)
+    for seed, (score, shuffled) in enumerate(zip((70.0, 71.0, 72.0), (68.0, 68.5, 69.0), strict=True), start=1):
+        for system, value in (("houlsby-snip0.4", score), ("houlsby-snip0.4-shuffled", shuffled)):
+            file = study / "runs" / f"one-backbone-{system}-seed{seed}" / "result.json"
+            result = read_json(file)
+            write_json(file, result | {"scores": result["scores"] | {"value": value, "accuracy": value}})
+    write_report([study], tmp_path / "out")
+    text = (tmp_path / "out" / "README.md").read_text()
+    (row,) = rows(text, "| houlsby-snip0.4-shuffled against")
+    low, high = stats.ttest_rel([68, 68.5, 69], [70, 71, 72]).confidence_interval()
+    assert row[1:] == ["all", "-2.50", f"{low:+.2f} to {high:+.2f}", "3 of 3 planned"]
+    assert rows(text, "| houlsby-dense-swish against") and len(rows(text, "| houlsby-snip0.4-shuffled ")) == 2
+    plain = plan_with(tmp_path / "plain", dense, sparse, seeds=[1, 2, 3])
+    for run in plain.runs:
+        file = tmp_path / "other" / "runs" / run / "result.json"
+        file.parent.mkdir(parents=True)
+        shutil.copy(study / "runs" / run / "result.json", file)
+    write_plan(tmp_path / "other", plain)
+    write_report([tmp_path / "other"], tmp_path / "without")
+    claims = [(tmp_path / folder / "claims.csv").read_text() for folder in ("out", "without")]
+    assert claims[0] == claims[1] and "## Variants" not in (tmp_path / "without" / "README.md").read_text()
+    # A report of the report, and one of before there were variants, are read as well.
+    write_report([tmp_path / "out"], tmp_path / "again")
+    assert rows((tmp_path / "again" / "README.md").read_text(), "| houlsby-snip0.4-shuffled against") == [row]
+    table = pd.read_csv(tmp_path / "without" / "results.csv")
+    later = ["variant", "units", "dead_units", "dead_adapters"]
+    table.drop(columns=later).to_csv(tmp_path / "without" / "results.csv", index=False)
+    write_report([tmp_path / "without"], tmp_path / "old")
+    assert (tmp_path / "old" / "claims.csv").read_text() == claims[0]
 
 
 def test_adapters_that_pruning_has_emptied_are_told_of(tmp_path):

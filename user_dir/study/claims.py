@@ -170,6 +170,17 @@ def judge(scores: Scores, margin: float = MARGIN, level: float = LEVEL) -> list[
     ]
 
 
+def compare_variants(scores: Scores, level: float = LEVEL) -> list[Part]:
+    """Each variant of a system against the system itself, which no claim is about."""
+    found = scores.planned[scores.planned["variant"] != ""][["system", "variant"]].drop_duplicates()
+    parts = []
+    for variant in found.to_dict("records"):
+        base = variant["system"].removesuffix(f"-{variant['variant']}")
+        label = f"{variant['system']} against {base}"
+        parts += _parts(scores, label, variant, {"system": base}, level, exceeds, _gain)
+    return [part for part in parts if part.comparison.n]
+
+
 def _with(found: list, papers: tuple) -> list:
     """The paper's values and, after them, others of the study that stand for pruning."""
     return [*papers, *(value for value in found if value not in (*papers, "none", 0, 1))]

@@ -23,7 +23,7 @@ KEYS = (
 TASK_KEYS = ("example", "data", "backbone", "backbones", "env", "prepare", "flags", "metric", "curve", "label")
 BACKBONE_KEYS = ("folder", "env")
 AXES = ("family", "pruner", "sparsity", "large_sparse", "bottleneck", "lr")
-BLOCK_KEYS = (*AXES, "env", "flags")
+BLOCK_KEYS = (*AXES, "variant", "env", "flags")
 FOLDERS = ("data", "backbone", "folder", "examples")  # whose names are no YAML
 SCRIPTS = ("prepare.sh", "train.sh", "evaluate.sh")
 
@@ -62,7 +62,8 @@ class Task:
 @dataclass(frozen=True)
 class Study:
     """Args:
-    grid: blocks, each a list of values for every axis that it names; all combinations are run.
+    grid: blocks, each a list of values for every axis that it names, of which all combinations are run, with its
+        variant, env and flags.
     keep_checkpoints: keep what was trained after its scores are recorded.
     resume: let a run that was interrupted go on from its checkpoint instead of starting again; on GPUs and in
         half precision, its numbers are then not the very same.
@@ -266,7 +267,16 @@ def _block(block: object) -> dict:
                     near = _nearest(part, names)
                     raise UsageError(f"unknown {axis} {part!r}{near}; choose one of {_list(names)}, none")
     _check_numbers(axes)
-    return axes | {"env": _settings(block.get("env"), "grid.env"), "flags": _words(block.get("flags"))}
+    variant = block.get("variant", "")
+    if not isinstance(variant, str) or "variant" in block and not variant:
+        raise UsageError(f"grid: variant {variant!r} is no name for what the block's env and flags make different")
+    if variant:
+        _check_name(variant, "grid.variant")
+    return axes | {
+        "variant": variant,
+        "env": _settings(block.get("env"), "grid.env"),
+        "flags": _words(block.get("flags")),
+    }
 
 
 def _check_numbers(axes: dict) -> None:

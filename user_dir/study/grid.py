@@ -91,6 +91,8 @@ def _run(task: Task, backbone: Backbone, seed: int, block: dict, values: dict) -
     if lr is not None:
         env["LR"] = f"{lr:g}"
     system = _system(family, pruner, sparsity, large, bottleneck)
+    if block["variant"]:
+        system += f"-{block['variant']}"
     rate = "" if lr is None else f"-lr{lr:g}"
     recorded = None if family == "none" or size not in env else int(env[size])
     return Run(
@@ -113,6 +115,7 @@ def _run(task: Task, backbone: Backbone, seed: int, block: dict, values: dict) -
         scripts=str(task.scripts),
         env=env,
         flags=(*task.flags, *block["flags"]),
+        variant=block["variant"],
     )
 
 
@@ -134,7 +137,7 @@ def _source(fusion: Run, task: Task, backbone: Backbone, values: dict, runs: dic
     """The run on ``task`` that a fusion of this backbone and seed uses: of its size if it has one, pruned as it is, of
     the grid if it has one.
     """
-    same = {"task": task.name, "family": FUSED, "backbone": fusion.backbone}
+    same = {"task": task.name, "family": FUSED, "backbone": fusion.backbone, "variant": ""}
     same |= {name: getattr(fusion, name) for name in ("pruner", "sparsity", "large_sparse", "seed")}
     if "bottleneck" in values:
         same["bottleneck"] = int(values["bottleneck"])
@@ -146,5 +149,5 @@ def _source(fusion: Run, task: Task, backbone: Backbone, values: dict, runs: dic
         )
     if found:
         return found[0]
-    plain = {"env": {}, "flags": ()}
+    plain = {"variant": "", "env": {}, "flags": ()}
     return _run(task, backbone, fusion.seed, plain, {**values, "family": FUSED, "lr": None})

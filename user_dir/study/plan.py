@@ -32,6 +32,7 @@ class Run:
 
     Args:
         system: what the run is besides its task, backbone, learning rate and seed: runs of one system are compared.
+        variant: what the grid calls other settings of the system that it would be without them.
         bottleneck: dimension r where the grid or the settings say it, otherwise the example's default; of LoRA its
             rank, of a prefix its length.
         lr: peak learning rate where the grid says it, otherwise the example's default.
@@ -60,11 +61,14 @@ class Run:
     env: dict[str, str]
     flags: tuple[str, ...]
     sources: tuple[str, ...] = ()
+    variant: str = ""
 
 
 def settings_of(part: Run | Preparation) -> dict:
     """All that a run or preparation is determined by, as JSON would give it back."""
     kept = {k: v for k, v in dataclasses.asdict(part).items() if k not in ("scripts", "label", "curve", "metric")}
+    if not kept.get("variant"):  # as those that were made before there were any
+        kept.pop("variant", None)
     return json.loads(json.dumps(kept))
 
 

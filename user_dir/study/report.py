@@ -16,7 +16,7 @@ from tabulate import tabulate
 from ..errors import UsageError
 from ..files import replaced_files, written_at_once
 from .catalogue import BEST, OF_SYSTEM, SCORED
-from .claims import LEVEL, MARGIN, Claim, judge
+from .claims import LEVEL, MARGIN, Claim, Part, compare_variants, judge
 from .comparison import Comparison
 from .figures import draw_all
 from .provenance import versions
@@ -93,6 +93,7 @@ def _write_files(source: Source, out: Path, margin: float, level: float, title: 
         "tasks": _tasks(scores),
         "unlike": _unlike_settings(scores),
         "scores": table_grid(systems, systems.title),
+        "variants": _variants(compare_variants(scores, level), level),
         "summary": _summary(claims, level),
         "claims": [_claim_grid(claim, level) for claim in claims if any(part.comparison.n for part in claim.parts)],
         "tables": [_sections(table) for table in paper],
@@ -275,6 +276,20 @@ def _claim_grid(claim: Claim, level: float) -> Grid:
     head = ["comparison", "task", f"difference, {claim.unit}", f"{100 * level:g} % interval", "pairs", "verdict"]
     note = f"{claim.source[0].upper()}{claim.source[1:]}. {claim.rule[0].upper()}{claim.rule[1:]}."
     return Grid(f"{claim.text} {claim.verdict.capitalize()}.", head, rows, note)
+
+
+def _variants(parts: list[Part], level: float) -> Grid | None:
+    if not parts:
+        return None
+    rows = []
+    for part in parts:
+        rows.append([part.label, "all", *_interval(part.comparison), _pairs(part.comparison)])
+        if len(part.places) > 1:
+            rows += [["", one.label, *_interval(one.comparison), _pairs(one.comparison)] for one in part.places]
+    head = ["comparison", "task", "difference, points", f"{100 * level:g} % interval", "pairs"]
+    return Grid(
+        "Variants", head, rows, "What the grid calls variants, each against the same system without its settings."
+    )
 
 
 def _interval(comparison: Comparison) -> list[str]:

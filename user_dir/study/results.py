@@ -109,6 +109,7 @@ def _row(run: Run, prepare: dict[str, str], found: dict, score: tuple[str | None
         "example": run.example,
         "backbone": run.backbone,
         "system": run.system,
+        "variant": run.variant,
         "family": run.family,
         "pruner": run.pruner,
         "sparsity": run.sparsity,

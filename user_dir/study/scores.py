@@ -96,7 +96,8 @@ class Scores:
         self.tasks = _labels(results)
 
     def select(self, **equal: object) -> pd.DataFrame:
-        return _where(self.runs, equal)
+        """Runs of these values; of no variant, unless one is named."""
+        return _where(self.runs, {"variant": "", **equal})
 
     def values(self, column: str, **equal: object) -> list:
         return sorted(self.select(**equal)[column].dropna().unique().tolist())
@@ -134,7 +135,8 @@ class Scores:
         """
         keys = PAIR if FULL in (first, second) else [*PAIR, "bottleneck"]
         # One of each, whatever the number of learning rates.
-        one, other = (_where(self.planned, equal)[[*keys, "system"]].drop_duplicates() for equal in (first, second))
+        planned = (_where(self.planned, {"variant": "", **equal}) for equal in (first, second))
+        one, other = (runs[[*keys, "system"]].drop_duplicates() for runs in planned)
         pairs = one.merge(other, on=keys, suffixes=("_first", "_second"))
         for side in ("_first", "_second"):
             runs = self.runs[[*PAIR, "system", "run", "score"]]

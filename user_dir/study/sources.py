@@ -20,6 +20,8 @@ NUMBERS = {
     "curves": ("epoch", "update", "progress", "value"),
     "timings": ("training", "evaluation", "pruning"),
 }
+# What reports of before these columns have in them.
+LATER = {"variant": "", **dict.fromkeys(("units", "dead_units", "dead_adapters"), float("nan"))}
 STATUSES = ("finished", "failed", "missing")  # the best first
 
 
@@ -43,7 +45,7 @@ def read_source(folder: Path) -> Source:
     if not all(path.is_file() for path in files.values()):
         raise UsageError(f"{folder} is neither a study, as sparse-adapter study makes one, nor a report of one")
     # Nothing but an empty field is missing, and names are text: a task may be called "nan", a backbone "007".
-    read = partial(pd.read_csv, keep_default_na=False, na_values=[""], dtype=TEXT)
+    read = partial(pd.read_csv, keep_default_na=False, na_values=[""], dtype=TEXT | {"variant": "str"})
     tables = {name: read(path) for name, path in files.items()}
     expected = {"results": [*TEXT, "status", "seed", "score"], "curves": CURVE_COLUMNS, "timings": TIMING_COLUMNS}
     for name, columns in expected.items():
@@ -52,7 +54,11 @@ def read_source(folder: Path) -> Source:
         for column in tables[name].columns.intersection(NUMBERS[name]):
             if len(tables[name]) and not pd.api.types.is_numeric_dtype(tables[name][column]):
                 raise UsageError(f"{files[name]}: the column {column} has something that is no number")
-    tables["results"]["error"] = tables["results"]["error"].fillna("")
+    for column, value in LATER.items():
+        if column not in tables["results"]:
+            tables["results"][column] = value
+    for column in ("error", "variant"):
+        tables["results"][column] = tables["results"][column].fillna("")
     return Source(tables, {path.name: path.read_text(encoding="utf-8") for path in sorted(folder.glob("*.yaml"))})
 
 

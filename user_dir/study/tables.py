@@ -107,7 +107,8 @@ def all_systems(scores: Scores) -> Table:
     places = {family: place for place, family in enumerate(["none", *FAMILY_LABELS])}
     runs = scores.runs.assign(place=scores.runs["family"].map(places))
     runs = runs.sort_values(["place", "large_sparse", "sparsity"], kind="stable")
-    rows = {system: {"system": system} for system in runs["system"].unique()}
+    systems = runs[["system", "variant"]].drop_duplicates()
+    rows = {row["system"]: row for row in systems.to_dict("records")}
     table = _by_task(scores, "scores", "Scores of all systems", rows, comparable=False)
     for backbone, frames in _frames(scores, rows):
         for task in scores.tasks:
