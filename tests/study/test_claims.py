@@ -32,7 +32,7 @@ def scores(folder) -> Scores:
 def frame(*rows) -> pd.DataFrame:
     """Finished runs of one task and backbone: (system, seed, score, lr)."""
     columns = {"status": "finished", "task": "rte", "label": "RTE", "example": "glue", "backbone": "b"}
-    columns |= {"large_sparse": 1, "bottleneck": None, "curve_metric": "acc", "metric": "accuracy"}
+    columns |= {"large_sparse": 1, "bottleneck": None, "curve_metric": "acc", "metric": "accuracy", "variant": ""}
     systems = {"full": ("none", "none", 0.0), "houlsby-dense": ("houlsby", "none", 0.0),
                "houlsby-snip0.4": ("houlsby", "snip", 0.4)}  # fmt: skip
     return pd.DataFrame(
