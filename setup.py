@@ -24,7 +24,7 @@ setup(
         "sentencepiece",
         "sacrebleu",
         "rouge-score",
-        "numpy",
+        "numpy>=1.26.4",
         "safetensors",
         "scikit-learn",
         "scipy",

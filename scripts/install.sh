@@ -5,11 +5,16 @@ VENV="${VENV:-.venv}"
 PYTHON="${PYTHON:-python3}"
 CONSTRAINTS="${CONSTRAINTS-constraints.txt}"
 
-if [ ! -x "$VENV/bin/python" ]; then
+# One without pip is what an interruption has left, or a Python without ensurepip.
+if ! "$VENV/bin/python" -m pip --version >/dev/null 2>&1; then
+    if [ -e "$VENV" ] && [ ! -f "$VENV/pyvenv.cfg" ]; then
+        echo "error: VENV $VENV is no environment: name another folder" >&2
+        exit 1
+    fi
     "$PYTHON" -c 'import sys; v = sys.version_info[:2]; sys.exit(0 if (3, 11) <= v < (3, 13) else
         f"error: Python 3.11 or 3.12 is needed and {sys.executable} is {v[0]}.{v[1]}: set PYTHON")'
     echo "making the environment $VENV"
-    "$PYTHON" -m venv "$VENV"
+    "$PYTHON" -m venv --clear "$VENV"
 fi
 # Exported, because the examples' scripts would take an active environment before .venv.
 export VENV="$(cd "$VENV" && pwd)"

@@ -43,8 +43,21 @@ def test_round_trip(kind, dtype, hf, make_folder, tmp_path):
         assert not info["mismatched_keys"]
     assert type(model).__name__ == CLASSES[kind]
     tokenizer = hf.AutoTokenizer.from_pretrained(tmp_path / "again", use_fast=False)
+    assert tokenizer.model_max_length == model.config.max_position_embeddings - (2 if kind == "roberta" else 0)
     assert tokenizer(TEXT).input_ids == folder.tokenizer(TEXT).input_ids
     assert tokenizer.mask_token_id == folder.tokenizer.mask_token_id
+
+
+def test_how_a_trained_bart_has_read_its_sources_is_told(make_folder, tmp_path, capsys):
+    convert(make_folder("bart", "BartForConditionalGeneration").path, tmp_path / "ours")
+    path, note = tmp_path / "ours" / "model.pt", "it was trained on sources without <s>"
+    convert(path, tmp_path / "again", "--to", "hf")
+    assert note not in capsys.readouterr().out
+    state = torch.load(path, weights_only=False)
+    state["args"].task, state["args"].source_lang, state["args"].target_lang = "translation", "source", "target"
+    torch.save(state, path)
+    convert(path, tmp_path / "trained", "--to", "hf")
+    assert note in capsys.readouterr().out
 
 
 def test_a_segment_that_is_not_zero(hf, make_folder, tmp_path):

@@ -151,6 +151,16 @@ def test_a_general_tokenizer_says_in_its_json_how_it_cuts(tmp_path):
         assert normalization(tmp_path)["lowercase"] is expected
 
 
+def test_a_tokenizer_that_changes_the_text_first_is_none_of_bytes(byte_bpe, tmp_path):
+    for name in ("vocab.json", "merges.txt"):
+        (tmp_path / name).write_bytes((byte_bpe / name).read_bytes())
+    rows = len(json.loads((tmp_path / "vocab.json").read_text()))
+    for normalizer in (None, {"type": "Lowercase"}):
+        held = {"model": {"type": "BPE"}, "normalizer": normalizer, "pre_tokenizer": {"type": "ByteLevel"}}
+        (tmp_path / "tokenizer.json").write_text(json.dumps(held))
+        assert (read_byte_bpe(tmp_path, rows) is None) is (normalizer is not None)
+
+
 def test_a_blank_before_the_text_is_told(byte_bpe, tmp_path):
     for name in ("vocab.json", "merges.txt"):
         (tmp_path / name).write_bytes((byte_bpe / name).read_bytes())
@@ -188,7 +198,7 @@ def test_the_same_wordpiece_twice(tmp_path):
 
 def test_capitals_in_the_vocabulary_are_kept_where_nothing_says_otherwise(tmp_path):
     special = ["[PAD]", "[UNK]", "[CLS]", "[SEP]"]
-    for pieces, lowercase in ((["hello"], True), (["Hello", "hello"], False)):
+    for pieces, lowercase in ((["hello"], True), (["hello", "<S>", "<T>"], True), (["Hello", "hello"], False)):
         (tmp_path / "vocab.txt").write_text("\n".join([*special, *pieces, ""]))
         assert normalization(tmp_path)["lowercase"] is lowercase
         assert ("--bpe-cased" in read_wordpiece(tmp_path, 4 + len(pieces)).bpe) is not lowercase

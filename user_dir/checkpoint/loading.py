@@ -8,11 +8,12 @@ import argparse
 import collections
 import functools
 import importlib
+import os
 import pickle
 import re
 import typing
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 
 import numpy as np
 import torch
@@ -60,6 +61,18 @@ def allow_fairseq_globals() -> None:
     torch.serialization.add_safe_globals(list(_fairseq_globals()))
 
 
+@contextmanager
+def _safely() -> Iterator[None]:
+    """Where this variable is set, as for stock fairseq, torch runs what a file holds (serialization.py, load)."""
+    variable = "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
+    value = os.environ.pop(variable, None)
+    try:
+        yield
+    finally:
+        if value is not None:
+            os.environ[variable] = value
+
+
 def explain_failures(load: Callable[..., dict]) -> Callable[..., dict]:
     """Wrap fairseq's checkpoint reader: a file that cannot be read ends in one line that says why."""
 
@@ -67,7 +80,8 @@ def explain_failures(load: Callable[..., dict]) -> Callable[..., dict]:
     def wrapper(path: str, *args, **kwargs) -> dict:
         with one_line_errors():
             try:
-                return load(path, *args, **kwargs)
+                with _safely():
+                    return load(path, *args, **kwargs)
             except pickle.UnpicklingError as error:
                 raise UsageError(_refusal(path, str(error))) from error
             except KeyError as error:

@@ -26,7 +26,11 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(args: Namespace) -> None:
     if args.margin < 0 or not 0 < args.level < 1:
         raise UsageError("--margin is at least 0, and --level lies between 0 and 1")
-    from ..study.report import write_report  # needs pandas and matplotlib
-
+    try:
+        from ..study.report import write_report
+    except ImportError as error:
+        raise UsageError(
+            f"sparse-adapter report needs {error.name}: pip install pandas matplotlib jinja2, which the extra study has"
+        ) from error
     names = write_report(args.studies, args.out, args.margin, args.level)
     print(f"{args.out / 'report.html'}, and {len(names) - 1} files beside it")

@@ -37,12 +37,15 @@ def read_byte_bpe(folder: Path, rows: int) -> Vocabulary | None:
 
 
 def _vocabulary_and_merges(folder: Path) -> tuple[list[str], list[str]] | None:
+    tokenizer = read_json(folder / "tokenizer.json")
+    is_bpe = model_type(tokenizer) == "BPE"
+    if is_bpe and not _of_bytes(tokenizer):
+        return None
     if (folder / THEIR_ENCODER).is_file() and (folder / THEIR_MERGES).is_file():
         merges = read_lines(folder / THEIR_MERGES)
         merges = [merge for i, merge in enumerate(merges) if merge and (i or not merge.startswith("#version"))]
         return by_row(read_json(folder / THEIR_ENCODER), folder / THEIR_ENCODER), merges
-    tokenizer = read_json(folder / "tokenizer.json")
-    if model_type(tokenizer) != "BPE" or not _of_bytes(tokenizer):
+    if not is_bpe:
         return None
     model = tokenizer["model"]
     merges = [merge if isinstance(merge, str) else " ".join(merge) for merge in model.get("merges") or []]

@@ -25,7 +25,7 @@ from .folder import CONFIG, SAFETENSORS
 from .kind import TOKEN_IDS, Kind
 from .roberta import ROBERTA
 from .tokenizer_files import TOKENIZER
-from .vocabulary import DICTIONARY, MASK
+from .vocabulary import DICTIONARY, MASK, OFFSET
 
 HEADS = "classification_heads."
 
@@ -72,7 +72,14 @@ def convert_to_huggingface(state: dict, source: Path, out: Path) -> list[str]:
         has_vocabulary = write_byte_bpe(source.parent, temporary, config["vocab_size"])
         if has_vocabulary:  # mBART's own is another
             name = "RobertaTokenizer" if kind is ROBERTA else "BartTokenizer"
-            write_json(temporary / TOKENIZER, {"tokenizer_class": name})
+            unused = OFFSET if kind is ROBERTA else 0
+            longest = config["max_position_embeddings"] - unused
+            write_json(temporary / TOKENIZER, {"tokenizer_class": name, "model_max_length": longest})
+            if kind is not ROBERTA and getattr(state["cfg"].task, "source_lang", None):
+                remarks.append(
+                    "it was trained on sources without <s>, which the tokenizer puts first: encode with "
+                    "add_special_tokens=False, and append </s>"
+                )
     count = sum(value.numel() for value in tensors.values())
     lines = [f"{out}: {config['architectures'][0]}, {count:,} numbers in {config['torch_dtype']}"]
     if not has_vocabulary:

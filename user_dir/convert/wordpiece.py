@@ -71,7 +71,8 @@ def normalization(folder: Path) -> dict[str, bool | None]:
     Where ``tokenizer_config.json`` does not say whether letters are lowered, a vocabulary with capitals says no.
     """
     config = read_json(folder / TOKENIZER) | (_general(folder) or {})
-    capitals = any(piece != piece.lower() for piece in _pieces(folder) or [] if not piece.startswith("["))
+    words = (piece for piece in _pieces(folder) or [] if not piece.startswith(("[", "<")))  # [CLS], Google's <S>
+    capitals = any(piece != piece.lower() for piece in words)
     return {
         "lowercase": config.get("do_lower_case", not capitals),
         "strip_accents": config.get("strip_accents"),
