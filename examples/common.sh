@@ -182,6 +182,11 @@ train_with_warmup() {
     exec fairseq-train "${arguments[@]}" ${schedule[@]+"${schedule[@]}"} "${@:2}"
 }
 
+# The last message of the plugin in log $1, which a traceback of fairseq's may follow, or the last lines.
+why() {
+    grep '^error: ' "$1" | tail -n 1 | grep . || tail -n 5 "$1"
+}
+
 # Put the flags that script $1 prints for DATA and BACKBONE into settled, and set LR where it is not: $2 and $3 are for
 # full fine-tuning of models below 768 dimensions and of others, $4 and $5 for adapters.
 settle() {

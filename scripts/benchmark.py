@@ -251,6 +251,7 @@ def peak_memory(system: str, args: argparse.Namespace) -> dict[str, int]:
     torch.set_num_threads(args.threads)
     before = _resident("VmRSS")
     trainer = Trainer(*build(system, args))
+    trainer.cuda_env = None  # with which train_step begins to measure anew after each update
     batch = random_batch(args)
     for _ in range(3):
         trainer.train_step([batch])
@@ -388,6 +389,8 @@ def _table(rows: list[list[str]], head: list[str]) -> str:
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_args(argv)
+    if args.cpu:  # fairseq would clip gradients on a GPU that there is
+        os.environ["CUDA_VISIBLE_DEVICES"] = ""
     load_average = os.getloadavg()[0]
     # First, while this process is small and has started neither threads nor CUDA.
     bar = tqdm(SYSTEMS, desc="peak memory, each system alone", unit="system")

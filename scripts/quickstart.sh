@@ -21,6 +21,8 @@ fi
 source scripts/install.sh ""
 
 unset CHECKPOINT SUBSET  # of an evaluation before
+# Of several GPUs one: so few batches, divided among them, would be hardly any updates.
+export CUDA_VISIBLE_DEVICES="${CUDA_VISIBLE_DEVICES-0}"
 OUT="${OUT:-data-bin/quickstart}"
 export DATA="$OUT/data" BACKBONE="examples/pretraining/bart_mini/model.pt" ARCH=sparse_adapter_bart_mini
 export ADAPTER=houlsby BOTTLENECK="${BOTTLENECK:-128}" SEED="${SEED:-1}" MAX_EPOCH="${MAX_EPOCH:-1}"

@@ -11,12 +11,14 @@ from fairseq.data import ListDataset, TokenBlockDataset, data_utils
 from fairseq.data.encoders.sentencepiece_bpe import SentencepieceBPE
 from fairseq.data.iterators import BufferedIterator, EpochBatchIterator
 from fairseq.distributed import LegacyDistributedDataParallel
+from fairseq.distributed import utils as distributed_utils
 from fairseq.file_io import PathManager
 from fairseq.modules import layer_norm
 from fairseq.ngram_repeat_block import NGramRepeatBlock
 from fairseq.optim.amp_optimizer import AMPOptimizer
 from fairseq.optim.sgd import SGD as FairseqSGD
 from sparse_adapter import compat
+from torch.multiprocessing import ProcessExitedException
 
 
 @pytest.mark.parametrize("count", [1, 7, 8, 13, 787])
@@ -125,6 +127,23 @@ def test_token_blocks_work_on_numpy_2():
 def test_bytes_of_sentencepiece_become_their_characters(pieces, text):
     assert SentencepieceBPE.decode(None, pieces) == text == data_utils.post_process(pieces, "sentencepiece")
     assert data_utils.post_process("<0xC2> <0xA3>", "none") == "<0xC2> <0xA3>"
+
+
+def test_processes_that_end_with_a_message_end_fairseq_without_a_traceback():
+    def ends(**how):
+        def call_main():
+            raise ProcessExitedException("process 0 terminated", error_index=0, error_pid=9, **how)
+
+        return compat.exits_as_its_processes(call_main)
+
+    with pytest.raises(SystemExit) as ended:
+        ends(exit_code=1)()
+    assert ended.value.code == 1
+    for how in ({"exit_code": 3}, {"exit_code": -9, "signal_name": "SIGKILL"}):
+        with pytest.raises(ProcessExitedException):
+            ends(**how)()
+    assert compat.exits_as_its_processes(lambda cfg: cfg)("done") == "done"
+    assert hasattr(distributed_utils.call_main, "__wrapped__")
 
 
 def test_amp_divides_gradients_by_the_scale_once():

@@ -16,6 +16,7 @@ from contextlib import suppress
 import numpy as np
 import torch
 from torch import Tensor
+from torch.multiprocessing import ProcessExitedException
 
 from .errors import UsageError, one_line_errors
 
@@ -25,6 +26,7 @@ def apply() -> None:
     from fairseq import checkpoint_utils, ngram_repeat_block, options
     from fairseq.data import data_utils, iterators
     from fairseq.data.encoders import sentencepiece_bpe
+    from fairseq.distributed import utils as distributed_utils
     from fairseq.distributed.legacy_distributed_data_parallel import LegacyDistributedDataParallel
     from fairseq.file_io import PathManager
     from fairseq.modules import layer_norm
@@ -59,6 +61,11 @@ def apply() -> None:
     for name, module in list(sys.modules.items()):
         if name == "fairseq.utils" or name.startswith(("fairseq.models.", "fairseq.criterions.")):
             module.eval = plain_value
+
+    # fairseq 0.12.3 trains on several GPUs in processes of its own. Where one exits with an error's message, as for a
+    # setting that does not work, torch reports that as an exception, in a page of traceback below the message.
+    if not hasattr(distributed_utils.call_main, "__wrapped__"):
+        distributed_utils.call_main = exits_as_its_processes(distributed_utils.call_main)
 
     # fairseq 0.12.3 takes --bf16 for a wish to train on a TPU (its issue 4696), and fails on GPUs and CPUs, which have
     # bfloat16 too, with 'NoneType' object has no attribute 'xla_device'.
@@ -101,6 +108,19 @@ def apply() -> None:
     # Where apex is installed, fairseq 0.12.3 takes its LayerNorm on GPUs: another class, whose epsilon BERT's models
     # would not set, and without a second derivative, which GraSP needs. torch's own is as fast by now.
     layer_norm.has_fused_layernorm = False
+
+
+def exits_as_its_processes(call_main: Callable) -> Callable:
+    @functools.wraps(call_main)
+    def wrapper(*args, **kwargs):
+        try:
+            return call_main(*args, **kwargs)
+        except ProcessExitedException as error:
+            if error.exit_code != 1 or error.signal_name:  # what raised an exception is another one's
+                raise
+            raise SystemExit(1) from None
+
+    return wrapper
 
 
 def plain_value(text: str) -> object:

@@ -27,7 +27,7 @@ train() { # flags; the rest is in the environment
     if [[ -f "$SAVE_DIR/done" ]]; then return; fi
     echo "=== training $SAVE_DIR"
     bash examples/summarization/train.sh ${flags[@]+"${flags[@]}"} "$@" > "$SAVE_DIR/train.log" 2>&1 || {
-        tail -n 5 "$SAVE_DIR/train.log" >&2
+        why "$SAVE_DIR/train.log" >&2
         exit 1
     }
     touch "$SAVE_DIR/done"

@@ -26,7 +26,7 @@ one() { # name seed, and settings in the environment
     if [[ -f "$SAVE_DIR/scores.json" ]]; then return; fi
     echo "=== $SAVE_DIR"
     bash examples/summarization/train.sh ${flags[@]+"${flags[@]}"} > "$SAVE_DIR/train.log" 2>&1 || {
-        tail -n 5 "$SAVE_DIR/train.log" >&2
+        why "$SAVE_DIR/train.log" >&2
         exit 1
     }
     bash examples/summarization/evaluate.sh

@@ -25,6 +25,7 @@
 #       --attention-kernel math
 set -euo pipefail
 unset SUBSET
+export CUDA_VISIBLE_DEVICES="${CUDA_VISIBLE_DEVICES-0}" # of several GPUs one: the settings are for batches of one device
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 source "$here/settings.sh"
 WORK="${WORK:-$PWD/data-bin/translation}"

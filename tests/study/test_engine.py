@@ -10,6 +10,7 @@ import time
 from pathlib import Path
 
 import pytest
+import torch
 from sparse_adapter.cli import main
 from sparse_adapter.study.config import read_config
 from sparse_adapter.study.engine import only_study_in
@@ -98,9 +99,14 @@ def test_gpus_are_hidden_where_none_is_to_be_used(tmp_path, monkeypatch):
     logs = [tmp_path / out / "runs" / "one-backbone-full-seed1" / "train.log" for out in ("cpu", "cluster")]
     study(config, tmp_path / "cpu", "seeds=[1]", "grid=[{family: none}]")
     assert logs[0].read_text().startswith("sees <>\n")
-    main(["study", str(config), "--out", str(tmp_path / "gpu"), "--gpus", "0", "seeds=[1]", "grid=[{family: none}]"])
-    log = tmp_path / "gpu" / "runs" / "one-backbone-full-seed1" / "train.log"
-    assert log.read_text().startswith("sees <0>\n")
+    words = ["--gpus", "0", "seeds=[1]", "grid=[{family: none}]"]
+    if torch.cuda.is_available():
+        main(["study", str(config), "--out", str(tmp_path / "gpu"), *words])
+        log = tmp_path / "gpu" / "runs" / "one-backbone-full-seed1" / "train.log"
+        assert log.read_text().startswith("sees <0>\n")
+    else:  # and does not train on the CPU instead
+        with pytest.raises(SystemExit, match="GPU 0 cannot be used"):
+            main(["study", str(config), "--out", str(tmp_path / "gpu"), *words])
     (tmp_path / "profile").mkdir()
     (tmp_path / "profile" / "config.yaml").write_text("cores: 1\n")
     words = ["seeds=[1]", "grid=[{family: none}]", "--profile", str(tmp_path / "profile")]
@@ -125,7 +131,7 @@ def test_jobs_share_the_cores(tmp_path, monkeypatch, given, expected):
     config = pretended(tmp_path / "here")
     script = tmp_path / "here" / "ex" / "train.sh"
     script.write_text(f'echo "$OMP_NUM_THREADS $MKL_NUM_THREADS" >> {tmp_path / "threads"}\n{script.read_text()}')
-    monkeypatch.setattr("os.cpu_count", lambda: 7)
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: set(range(7)))
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     if given:
         monkeypatch.setenv("OMP_NUM_THREADS", given)

@@ -284,6 +284,7 @@ def test_no_setting_of_the_scripts_comes_from_the_user_s_shell():
 
 def test_the_environment_is_the_plan_s(study, monkeypatch, tmp_path):
     one = study()
+    monkeypatch.setattr(job, "_check_gpu", lambda gpu, env: None)
     monkeypatch.setattr(job, "one_gpu", lambda gpus, share: one_gpu(gpus, share, tmp_path / "gpus"))
     (tmp_path / "here" / "ex" / "evaluate.sh").write_text(
         'said="$ADAPTER $PRUNER $SEED $CUDA_VISIBLE_DEVICES"\n'

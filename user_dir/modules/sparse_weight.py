@@ -126,8 +126,9 @@ class SparseWeight(Materializable):
         return f"{tuple(self.shape)}, kept={self.kept} of {self.total}"
 
     def _scatter(self) -> Tensor:
-        # index_add is the scatter that takes 32-bit indices; its backward is one gather, no sync.
-        return self.values.new_zeros(self.total).index_add(0, self.indices, self.values).view(self.shape)
+        # index_add_ is the scatter that takes 32-bit indices; its backward is one gather, no sync. Out of place, it
+        # would copy the zeros first.
+        return self.values.new_zeros(self.total).index_add_(0, self.indices, self.values).view(self.shape)
 
     def _become_compact(self, mask: Tensor) -> None:
         device = self.values.device

@@ -124,7 +124,7 @@ def _command(folder: Path, plan: Plan, slots: Slots, wanted: list[str], *options
 def _threads(slots: Slots) -> int:
     """Of each job: what the user has set, or its share of the cores."""
     given = os.environ.get("OMP_NUM_THREADS", "")
-    return int(given) if given.isdecimal() and int(given) else max(1, (os.cpu_count() or 1) // slots.jobs)
+    return int(given) if given.isdecimal() and int(given) else max(1, len(os.sched_getaffinity(0)) // slots.jobs)
 
 
 @contextmanager

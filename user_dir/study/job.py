@@ -11,6 +11,7 @@ import argparse
 import math
 import os
 import signal
+import subprocess
 import sys
 import time
 from contextlib import ExitStack
@@ -116,6 +117,7 @@ def run(study: Path, plan: Plan, run: Run, gpus: list[str] | None, share: int) -
                         gpu, descriptor = stack.enter_context(one_gpu(gpus, share))
                         env["CUDA_VISIBLE_DEVICES"] = gpu
                         held.append(descriptor)
+                        _check_gpu(gpu, env)
                     _train_and_evaluate(study, folder, run, plan.resume, env, held)
             write_json(folder / "result.json", collect(folder, run))
         except (JobFailed, UsageError) as error:
@@ -126,6 +128,13 @@ def run(study: Path, plan: Plan, run: Run, gpus: list[str] | None, share: int) -
         if not (adopted or plan.keep_checkpoints or is_source):
             for checkpoint in (*folder.glob("checkpoint*.pt"), folder / AVERAGE):
                 checkpoint.unlink(missing_ok=True)
+
+
+def _check_gpu(gpu: str, env: dict[str, str]) -> None:
+    """The examples' scripts would train on the CPU instead, with other numerics, and say nothing."""
+    code = "import sys, torch; sys.exit(not torch.cuda.is_available())"
+    if subprocess.run([sys.executable, "-c", code], env=env, stdin=subprocess.DEVNULL).returncode:
+        raise JobFailed(f"GPU {gpu} cannot be used: --gpus names those of this machine, and '' is none")
 
 
 def _begin(folder: Path, run: Run, data: Preparation) -> bool:

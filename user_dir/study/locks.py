@@ -44,7 +44,9 @@ def one_gpu(gpus: list[str], share: int, folder: Path | None = None) -> Iterator
     Returns:
         Its name, as in ``CUDA_VISIBLE_DEVICES``, and the descriptor of its lock.
     """
-    folder = folder or Path(tempfile.gettempdir()) / f"sparse-adapter-gpus-{os.getuid()}"
+    # Slurm counts the GPUs that it gives to a job from 0 on, whichever they are.
+    whose = "-".join(filter(None, (str(os.getuid()), os.environ.get("SLURM_JOB_ID"))))
+    folder = folder or Path(tempfile.gettempdir()) / f"sparse-adapter-gpus-{whose}"
     while True:
         for slot in range(share):
             for gpu in gpus:
