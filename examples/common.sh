@@ -32,6 +32,14 @@ if [[ -z "${WORLD_SIZE:-}" && " $* " == *" --distributed-port"[\ =]* && "${SLURM
     fi
     export WORLD_SIZE
 fi
+# fairseq takes the GPU of a task's number, and of tasks that see only one each, every one would train alone.
+if [[ -n "${SLURM_PROCID:-}" && " $* " == *" --distributed-port"[\ =]* ]]; then
+    tasks=$((${SLURM_NTASKS:-1} / ${SLURM_NNODES:-1}))
+    if ((tasks > 1 && $(python -c 'import torch; print(torch.cuda.device_count())') < tasks)); then
+        fail "each of $tasks tasks on a node of Slurm sees fewer than $tasks GPUs: give all of them to one task a node," \
+            "with --ntasks-per-node 1 --gpus-per-node $tasks"
+    fi
+fi
 # How long a thread spins for its next work before it leaves the core to others. On two cores, an update of MiniLM on RTE
 # takes 0.35 s with this, as with libgomp's own 300000, and 0.43 s without spinning (OMP_WAIT_POLICY=PASSIVE). But of two
 # such runs on the same two cores, an update takes 1.0 s, 2.0 s and 0.6 s (measured).

@@ -315,6 +315,16 @@ def test_a_finished_run_is_not_taken_for_one_on_another_backbone_or_other_data(r
         file.write_bytes(b"these")
 
 
+def test_tasks_of_slurm_that_see_a_gpu_each_are_refused(run, tmp_path):
+    """Each would train alone, and all of them into one folder."""
+    slurm = {"SLURM_NNODES": "1", "SLURM_NTASKS": "4", "SLURM_PROCID": "2"}
+    refused = run("train.sh", "--distributed-port", "12345", **slurm)
+    assert refused.returncode == 1 and not (tmp_path / "call").exists()
+    assert "each of 4 tasks on a node of Slurm sees fewer than 4 GPUs" in refused.stderr
+    for other in ({"SLURM_NTASKS": "1"}, {"SLURM_NTASKS": "8", "SLURM_NNODES": "8"}, {"SLURM_PROCID": ""}):
+        assert run("train.sh", "--distributed-port=12345", **slurm | other).returncode == 0
+
+
 def test_scripts_that_compare_evaluate_what_they_have_trained(run, tmp_path):
     """Also where the shell has still exported what another evaluation was of."""
     (tmp_path / "other.pt").touch()
