@@ -196,13 +196,15 @@ why() {
 }
 
 # Put the flags that script $1 prints for DATA and BACKBONE into settled, and set LR where it is not: $2 and $3 are for
-# full fine-tuning of models below 768 dimensions and of others, $4 and $5 for adapters.
+# full fine-tuning of models below 768 dimensions, which sets SMALL, and of others, $4 and $5 for adapters.
 settle() {
     settled="$(python "$1" --data "$DATA" --backbone "$BACKBONE")"
     mapfile -t settled <<<"$settled"
+    SMALL=
     local rates=("$4" "$5")
     if [[ "$ADAPTER" == none ]]; then rates=("$2" "$3"); fi
     if [[ " ${settled[*]} " =~ " --encoder-embed-dim "([0-9]+) ]] && ((BASH_REMATCH[1] < 768)); then
+        SMALL=1
         LR="${LR:-${rates[0]}}"
     else
         LR="${LR:-${rates[1]}}"

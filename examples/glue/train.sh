@@ -13,8 +13,8 @@
 #   LARGE_SPARSE   k: adapters k times larger at sparsity 1 - 1/k, instead of SPARSITY
 #   LORA_RANK, PREFIX_LENGTH  of these families (default: 8, 30)
 #   PRUNE_BATCHES  training batches that snip and grasp score on (default: 16 of 16 examples)
-#   LR             peak learning rate (default: 5e-4 for models of less than 768 dimensions, otherwise 1e-4;
-#                  with ADAPTER=none 1e-4 and 2e-5)
+#   LR             peak learning rate (default: 5e-4 for models of less than 768 dimensions, of CoLA 1e-3, otherwise
+#                  1e-4; with ADAPTER=none 1e-4 and 2e-5)
 #   MAX_EPOCH      (default: 10)
 #   MAX_UPDATE     stop after this many updates instead, if set
 #   BATCH_SIZE     examples of a batch on one device, at most (default: 16/devices; to be set with
@@ -26,8 +26,10 @@
 #   SAVE_DIR       (default: checkpoints/glue/DATA's name/houlsby64-snip0.4-seed1 and the like)
 #   VENV           Python environment (default: the active one, or .venv)
 #
-# The learning rate rises over the first 6 % of the updates and then falls linearly to 0; the last checkpoint is
-# the one to evaluate. Arguments are passed on to fairseq-train and override what is set here.
+# Bottlenecks in models of less than 768 dimensions have AdapterHub's form, which learns more there: swish and no
+# LayerNorm; --adapter-activation relu --adapter-layer-norm auto is the paper's. The learning rate rises over the first
+# 6 % of the updates and then falls linearly to 0; the last checkpoint is the one to evaluate. Arguments are passed on
+# to fairseq-train and override what is set here.
 #
 #   TASK=rte ADAPTER=houlsby PRUNER=snip SPARSITY=0.4 bash examples/glue/train.sh
 set -euo pipefail
@@ -35,7 +37,12 @@ source "$(dirname "${BASH_SOURCE[0]}")/settings.sh"
 run_settings
 BACKBONE="${BACKBONE:-$BACKBONE_DIR/model.pt}"
 
-settle examples/glue/flags.py 1e-4 2e-5 5e-4 1e-4
+rate=5e-4
+if [[ "$TASK" == cola ]]; then rate=1e-3; fi
+settle examples/glue/flags.py 1e-4 2e-5 "$rate" 1e-4
+if [[ -n "$SMALL" && "$ADAPTER" =~ ^(houlsby|pfeiffer)$ ]]; then
+    settled+=(--adapter-activation swish --adapter-layer-norm none)
+fi
 
 arguments=(
     "$DATA" --user-dir user_dir --task sparse_adapter_sentence_prediction "${settled[@]}"

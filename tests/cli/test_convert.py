@@ -133,6 +133,17 @@ def test_pairs_and_pooled_output_of_bert(make_folder, tmp_path):
         assert torch.equal(ours.classification_heads["head"].dense.bias, folder.model.pooler.dense.bias)
 
 
+def test_heads_do_not_start_as_a_pooler_that_was_never_trained(make_folder, tmp_path):
+    convert(make_folder("bert", "BertModel").path, tmp_path / "ours")
+    ours, _ = load_fairseq(tmp_path / "ours")
+    ours.register_classification_head("head", num_classes=2)
+    before = {key: value.clone() for key, value in ours.classification_heads["head"].state_dict().items()}
+    untrained = weights(tmp_path / "ours") | {"pooler.dense.bias": torch.zeros(32)}
+    ours.load_state_dict(untrained, strict=True, model_cfg=ours.args)
+    after = ours.classification_heads["head"].state_dict()
+    assert before.keys() == after.keys() and all(torch.equal(after[key], value) for key, value in before.items())
+
+
 def weights(out: Path) -> dict[str, Tensor]:
     return torch.load(out / "model.pt", weights_only=True)["model"]
 

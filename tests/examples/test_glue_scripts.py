@@ -134,6 +134,8 @@ def test_defaults(run, tmp_path):
         "--total-num-update": "100",
         "--warmup-updates": "6",
         "--lr": "5e-4",
+        "--adapter-activation": "swish",
+        "--adapter-layer-norm": "none",
         "--save-dir": "checkpoints/glue/rte-bert/houlsby64-snip0.4-seed1",
     }
     found = call(tmp_path)
@@ -158,6 +160,18 @@ def test_settings_choose_flags_and_folder(run, tmp_path, settings, name, lr, abs
     found = call(tmp_path)
     assert found["--save-dir"] == f"checkpoints/glue/rte-bert/{name}"
     assert found["--lr"] == lr and absent.isdisjoint(found) and found["--label-smoothing"] == "0"
+
+
+def test_small_models_have_another_form_of_bottleneck(run, tmp_path):
+    form = {"--adapter-activation", "--adapter-layer-norm"}
+    assert run("train.sh", "--adapter-activation", "relu").returncode == 0
+    assert call(tmp_path)["--adapter-activation"] == "relu"
+    for other in ({"FLAGS": "--encoder-embed-dim 768"}, {"ADAPTER": "none"}, {"ADAPTER": "mam"}, {"ADAPTER": "lora"}):
+        assert run("train.sh", **other).returncode == 0
+        assert form.isdisjoint(call(tmp_path))
+    assert run("train.sh", TASK="cola").returncode == 0
+    assert call(tmp_path)["--lr"] == "1e-3" and form <= set(call(tmp_path))
+    assert run("train.sh", TASK="cola", ADAPTER="none").returncode == 0 and call(tmp_path)["--lr"] == "1e-4"
 
 
 def test_evaluate_takes_the_last_checkpoint(run, tmp_path):

@@ -6,6 +6,7 @@ The dictionary has [CLS] as ``<s>`` and [SEP] as ``</s>``.
 
 from argparse import Namespace
 
+import torch
 from fairseq.models import register_model, register_model_architecture
 from fairseq.models.roberta.model import RobertaEncoder, roberta_large_architecture
 from fairseq.models.roberta.model import base_architecture as roberta_base_architecture
@@ -42,7 +43,10 @@ class BertEncoder(RobertaEncoder):
 
 @register_model("sparse_adapter_bert")
 class SparseAdapterBertModel(SparseAdapterRobertaModel):
-    """BERT with a frozen backbone, adapters and trained heads, whose first layer starts as the pooler."""
+    """BERT with a frozen backbone, adapters and trained heads, whose first layer starts as the pooler.
+
+    One whose bias is all zeros was never trained, as that of most sentence-transformers: heads then start at random.
+    """
 
     def __init__(self, args: Namespace, encoder: RobertaEncoder):
         super().__init__(args, BertEncoder(args, encoder.dictionary))  # RobertaModel builds RoBERTa's, whatever we are
@@ -56,8 +60,9 @@ class SparseAdapterBertModel(SparseAdapterRobertaModel):
             if held is not None and held.shape != own[f"{head}out_proj.weight"].shape:
                 for key in [key for key in state_dict if key.startswith(head)]:
                     del state_dict[key]
-        for key in [key for key in state_dict if key.startswith(POOLER)]:
-            pooler = state_dict.pop(key)
+        poolers = {key: state_dict.pop(key) for key in list(state_dict) if key.startswith(POOLER)}
+        trained = bool(poolers.get(f"{POOLER}bias", torch.zeros(1)).any())
+        for key, pooler in poolers.items() if trained else ():
             name = key.removeprefix("pooler.")
             for head_key, value in own.items():
                 if head_key.endswith(f".{name}") and value.shape == pooler.shape:
