@@ -277,7 +277,7 @@ def test_no_setting_of_the_scripts_comes_from_the_user_s_shell():
         scripts += [CONFIGS.parent / example / f"{name}.sh" for name in ("settings", "prepare", "train", "evaluate")]
     found = {name for path in scripts for name in re.findall(r"\$\{([A-Z][A-Z0-9_]*):?[-=?]", path.read_text())}
     machine = {"VENV", "VIRTUAL_ENV", "WORKERS", "WORLD_SIZE", "PYTHONWARNINGS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT"}
-    machine |= {"SLURM_NNODES", "SLURM_NTASKS", "CONDA_PREFIX", "CONDA_DEFAULT_ENV"}
+    machine |= {"SLURM_NNODES", "SLURM_NTASKS", "SLURM_PROCID", "CONDA_PREFIX", "CONDA_DEFAULT_ENV"}
     machine |= {"MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"}
     assert found - machine <= set(SETTINGS) and machine <= found
 

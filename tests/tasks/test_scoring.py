@@ -77,7 +77,7 @@ class SizedDataset(FairseqDataset):
 
 def test_pruning_scores_on_the_first_batches_of_a_shuffled_epoch():
     asked = {}
-    batches = [{"net_input": {"tokens": torch.full((1,), float(i))}} for i in range(5)]
+    batches = [{"id": torch.tensor([i]), "net_input": {"tokens": torch.full((1,), float(i))}} for i in range(5)]
 
     class Task:
         cfg = PruneAtInitConfig(prune_batches=3, prune_max_tokens=40)
@@ -106,6 +106,7 @@ def test_pruning_scores_on_the_first_batches_of_a_shuffled_epoch():
     )
     expected = {"split": "train", "seed": 5, "shuffle": True, "max_tokens": 40, "max_sentences": 8, "epoch": 1}
     assert {name: asked[name] for name in expected} == expected
+    assert objective.examples == 3
     assert [float(loss()) for loss in objective.losses] == [float(model(torch.full((1,), float(i)))) for i in range(3)]
 
 
