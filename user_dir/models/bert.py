@@ -45,7 +45,8 @@ class BertEncoder(RobertaEncoder):
 class SparseAdapterBertModel(SparseAdapterRobertaModel):
     """BERT with a frozen backbone, adapters and trained heads, whose first layer starts as the pooler.
 
-    One whose bias is all zeros was never trained, as that of most sentence-transformers: heads then start at random.
+    A pooler whose bias is all zeros was never trained, as those of sentence-transformers that pool by the mean: heads
+    then start at random.
     """
 
     def __init__(self, args: Namespace, encoder: RobertaEncoder):
