@@ -101,13 +101,16 @@ no_arguments() {
     done
 }
 
+# The sums of what checkpoint $1 holds: of a zip file, the end has those of all its parts.
+fingerprint() { tail -c 100000 "$1" | cksum; }
+
 # What the value of variable $1 stands for: of a path its last part and what lies there, wherever that is.
 identity() {
     local value="${!1-}"
     case " $PATHS TARGET " in
         *" $1 "*)
-            if [[ -f "$value" ]]; then # of a checkpoint that is a zip file, the end has the sums of all its parts
-                echo "${value##*/} (cksum $(tail -c 100000 "$value" | cksum))"
+            if [[ -f "$value" ]]; then
+                echo "${value##*/} (cksum $(fingerprint "$value"))"
             elif compgen -G "$value/train*.idx" >/dev/null; then
                 echo "${value##*/} (cksum $(cat "$value"/train*.idx | cksum))"
             else

@@ -47,7 +47,7 @@ for data in "${DATASETS[@]}"; do
 done
 
 export SAVE_DIR="$OUT/fusion"
-FUSED="adapters with cksum $(for file in "${files[@]}"; do tail -c 100000 "$file" | cksum; done | cksum)"
+FUSED="adapters with cksum $(for file in "${files[@]}"; do fingerprint "$file"; done | cksum)"
 DATA="$TARGET" ADAPTER=adapter_fusion LARGE_SPARSE= LR="${FUSION_LR:-1e-3}" train --fusion-adapters "$(IFS=,; echo "${files[*]}")"
 evaluate
 python scripts/compare_runs.py "${runs[@]}" "$OUT/fusion" --json "$OUT/results.json"

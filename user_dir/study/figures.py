@@ -94,7 +94,7 @@ def figure1(scores: Scores) -> tuple[Figure, str] | None:
 def figure2(scores: Scores) -> tuple[Figure, str] | None:
     """Score over sparsity of every pruner that was run at more than one, with the dense adapter as a line."""
     plain = {"family": "houlsby", "large_sparse": 1}
-    labels = PRUNERS | {name: name for name in scores.values("pruner", **plain) if name not in (*PRUNERS, "none")}
+    labels = scores.named("pruner", PRUNERS, **plain)
     pruners = [
         name for name in labels if len([s for s in scores.values("sparsity", pruner=name, **plain) if s > 0]) > 1
     ]
@@ -168,8 +168,7 @@ def _averages(scores: Scores, backbone: str, tasks: list[str]) -> list[tuple]:
     """Label, parameter share, cell and style of every system with runs on all of the tasks."""
     sparse = {"pruner": scores.pruner, "sparsity": scores.sparsity}
     found = []
-    others = {name: name for name in scores.values("family") if name not in (*FAMILY_LABELS, "none")}
-    for i, (family, label) in enumerate((FAMILY_LABELS | others).items()):
+    for i, (family, label) in enumerate(scores.named("family", FAMILY_LABELS).items()):
         factors = [k for k in scores.values("large_sparse", family=family, pruner=scores.pruner) if k > 1]
         systems = {label: (dense(family), "o", True)}
         systems[f"S-{label}"] = ({"family": family, "large_sparse": 1, **sparse}, "s", False)

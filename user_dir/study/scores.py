@@ -102,6 +102,11 @@ class Scores:
     def values(self, column: str, **equal: object) -> list:
         return sorted(self.select(**equal)[column].dropna().unique().tolist())
 
+    def named(self, column: str, labels: dict[str, str], **equal: object) -> dict[str, str]:
+        """The labels of values and, after them, what else the study has in this column, under its own name."""
+        others = (value for value in self.values(column, **equal) if value not in (*labels, "none"))
+        return labels | {value: value for value in others}
+
     def told_apart(self, systems: dict[str, dict]) -> dict[str, dict]:
         """Selections by label; one that the grid has several bottlenecks of becomes one for each."""
         found = {}

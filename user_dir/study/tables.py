@@ -133,9 +133,9 @@ def paper_tables(scores: Scores) -> list[Table]:
 
 def _table1(scores: Scores) -> Table | None:
     s = scores.sparsity
-    found = scores.values("pruner", family="houlsby", sparsity=s, large_sparse=1)
-    rows = {f"w/ {label}": pruned(name, s) for name, label in PRUNER_LABELS.items() if name in found}
-    rows |= {f"w/ {name}": pruned(name, s) for name in found if name not in (*PRUNER_LABELS, "none")}
+    plain = {"family": "houlsby", "sparsity": s, "large_sparse": 1}
+    found, labels = scores.values("pruner", **plain), scores.named("pruner", PRUNER_LABELS, **plain)
+    rows = {f"w/ {label}": pruned(name, s) for name, label in labels.items() if name in found}
     if not rows:
         return None
     rows = {"Fine-Tune": FULL, "Adapter": dense()} | rows
@@ -178,8 +178,8 @@ def _table3(scores: Scores) -> Table | None:
 def _table4(scores: Scores) -> Table | None:
     rows = {}
     present = scores.values("family")
-    for family in [*FAMILY_LABELS, *(name for name in present if name not in (*FAMILY_LABELS, "none"))]:
-        label, sparse = FAMILY_LABELS.get(family, family), pruned(scores.pruner, scores.sparsity, family)
+    for family, label in scores.named("family", FAMILY_LABELS).items():
+        sparse = pruned(scores.pruner, scores.sparsity, family)
         if family in present and not scores.select(**sparse).empty:
             rows |= {label: dense(family), f"S-{label}": sparse}
     if not set(rows) - {"Houlsby", "S-Houlsby"}:
