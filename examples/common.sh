@@ -112,7 +112,7 @@ identity() {
             if [[ -f "$value" ]]; then
                 echo "${value##*/} (cksum $(fingerprint "$value"))"
             elif compgen -G "$value/train*.idx" >/dev/null; then
-                echo "${value##*/} (cksum $(cat "$value"/train*.idx | cksum))"
+                echo "${value##*/} (cksum $(cat "$value"/*.idx "$value"/*.bin | cksum))"
             else
                 echo "${value##*/}"
             fi
@@ -178,19 +178,19 @@ add_checkpoint_flags() {
     fi
 }
 
-# Run fairseq-train with arguments and "${@:2}"; the learning rate rises over the first $1 % of the updates. Another
-# --lr-scheduler than ours is the caller's, with its own options.
+# Run fairseq-train with arguments and "$@"; the learning rate rises over the first 10 % of the updates, as in the
+# paper. Another --lr-scheduler than ours is the caller's, with its own options.
 train_with_warmup() {
     local updates schedule=()
     # A process that sees one GPU would otherwise train alone, whatever torchrun says.
     if [[ -n "${WORLD_SIZE:-}" ]]; then arguments+=(--distributed-world-size "$WORLD_SIZE"); fi
-    updates="$(python examples/count_updates.py "${arguments[@]}" "${@:2}")"
+    updates="$(python examples/count_updates.py "${arguments[@]}" "$@")"
     python examples/same_data.py --data "$DATA" --save-dir "$SAVE_DIR"
     echo "training $SAVE_DIR: $updates updates, learning rate $LR"
-    if [[ ! " ${*:2} " =~ .*" --lr-scheduler"[\ =]([^ ]*) || "${BASH_REMATCH[1]}" == polynomial_decay ]]; then
-        schedule=(--total-num-update "$updates" --warmup-updates "$((updates * $1 / 100))")
+    if [[ ! " $* " =~ .*" --lr-scheduler"[\ =]([^ ]*) || "${BASH_REMATCH[1]}" == polynomial_decay ]]; then
+        schedule=(--total-num-update "$updates" --warmup-updates "$((updates / 10))")
     fi
-    exec fairseq-train "${arguments[@]}" ${schedule[@]+"${schedule[@]}"} "${@:2}"
+    exec fairseq-train "${arguments[@]}" ${schedule[@]+"${schedule[@]}"} "$@"
 }
 
 # The last message of the plugin in log $1, which a traceback of fairseq's may follow, or the last lines.
@@ -241,18 +241,20 @@ without_gpu() {
 generate() {
     mkdir -p "$SAVE_DIR"
     log="$SAVE_DIR/generate-$SUBSET.log"
-    trap 'rm -f "$log.part"; rmdir "$SAVE_DIR" 2>/dev/null || true' EXIT
+    part="$log.$$.part" # several may be evaluated at once
+    trap 'rm -f "$part"; rmdir "$SAVE_DIR" 2>/dev/null || true' EXIT
+    : 2>/dev/null >"$part" || fail "SAVE_DIR $SAVE_DIR cannot be written: give another, and CHECKPOINT=$CHECKPOINT"
     if without_gpu; then set -- --cpu "$@"; fi
     PYTHONUNBUFFERED=1 fairseq-generate "$DATA" --user-dir user_dir --gen-subset "$SUBSET" --path "$CHECKPOINT" \
         --log-format simple --log-interval 1 "$@" 2>&1 |
-        tee "$log.part" | awk '/progress_bar/ && match($0, /[0-9]+ \/ [0-9]+.*/) {
+        tee "$part" | awk '/progress_bar/ && match($0, /[0-9]+ \/ [0-9]+.*/) {
             print "generated batch " substr($0, RSTART); fflush()
         }' || {
         # The plugin's messages are one line; anything else comes with its traceback.
-        if [[ "$(tail -n 1 "$log.part")" == error:* ]]; then tail -n 1 "$log.part"; else tail -n 20 "$log.part"; fi >&2
+        if [[ "$(tail -n 1 "$part")" == error:* ]]; then tail -n 1 "$part"; else tail -n 20 "$part"; fi >&2
         exit 1
     }
-    mv "$log.part" "$log"
+    mv "$part" "$log"
 }
 
 # Run fairseq-interactive with "$@" on standard input, and print what it generates, one line for each.

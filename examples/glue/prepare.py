@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from flags import backbone_flags
 from glue_tasks import Example, Task, find_task, read_examples
 from tqdm import tqdm
 
@@ -36,10 +37,12 @@ from preparation import (  # noqa: E402
     unknown_share,
     write_lines,
 )
+from sparse_adapter import errors  # noqa: E402
 from sparse_adapter.convert.wordpiece import normalization, unknown_token  # noqa: E402
 from sparse_adapter.files import folder_at_once, write_json  # noqa: E402
 
 WORDPIECE = "wordpiece"
+LONGEST = 512  # tokens of an example, as in the paper
 
 Encoder = Callable[[str], list[str]]
 
@@ -111,6 +114,12 @@ def write_texts(
     return {"examples": len(examples), "truncated": truncated, "unknown": unknown, "tokens": tokens}
 
 
+def longest(backbone_dir: Path) -> int:
+    """The tokens that an example may have: as many as the backbone has positions for, if it is there."""
+    model = backbone_dir / "model.pt"
+    return min(LONGEST, backbone_flags(model)["--max-positions"]) if model.is_file() else LONGEST
+
+
 def room(task: Task, max_length: int, separator: int | None) -> int:
     """How many of ``max_length`` tokens are not special: [CLS] A [SEP], or [CLS] A [SEP] B [SEP], where RoBERTa has one
     separator more between the two.
@@ -156,6 +165,7 @@ def prepare(args: argparse.Namespace) -> dict:
     task = find_task(args.task, args.glue_dir)
     symbols = load_dictionary(args.backbone_dir / "dict.txt")
     encode = load_encoder(args.backbone_dir)
+    args.max_length = args.max_length or longest(args.backbone_dir)
     args.separator = None if find_tokenizer(args.backbone_dir) == WORDPIECE else symbols.eos()
     read = {"train": read_examples(task, args.glue_dir, "train", args.limit_train)}
     read |= {name: read_examples(task, args.glue_dir, stem, args.limit_valid) for name, stem in task.dev.items()}
@@ -186,7 +196,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
     parser.add_argument("--glue-dir", type=Path, required=True, help="folder with CoLA, MRPC, ...")
     parser.add_argument("--backbone-dir", type=Path, required=True, help="folder with dict.txt and the tokenizer")
     parser.add_argument("--data", type=Path, required=True, help="folder to write")
-    parser.add_argument("--max-length", type=at_least(8), default=128, help="tokens of an example")
+    parser.add_argument("--max-length", type=at_least(8), help="tokens of an example")
     for split in ("train", "valid"):
         parser.add_argument(f"--limit-{split}", type=at_least(1), help="keep the first N examples")
     args = parser.parse_args(argv)
@@ -196,7 +206,7 @@ def parse_arguments(argv: list[str] | None) -> argparse.Namespace:
 
 def main(argv: list[str] | None = None) -> None:
     args = parse_arguments(argv)
-    with one_line_errors():
+    with one_line_errors(), errors.one_line_errors():
         counts = prepare(args)
     for name, count in counts.items():
         broken = f", {count['broken_rows']} incomplete rows left out" if "broken_rows" in count else ""

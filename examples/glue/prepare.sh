@@ -11,7 +11,7 @@
 #   DATA           folder to write; replaced only once the new one is complete
 #                  (default: data-bin/glue/TASK-BACKBONE_DIR's name)
 #   MAX_LENGTH     tokens of an example, special ones included; of a pair, the longer sentence is cut first
-#                  (default: 128)
+#                  (default: 512, or as many as the backbone has positions)
 #   LIMIT_TRAIN, LIMIT_VALID   keep the first N examples (default: all)
 #   VENV           Python environment (default: the active one, or .venv)
 #
@@ -28,9 +28,9 @@ data_settings
 [[ -n "${GLUE_DIR:-}" ]] || fail "set GLUE_DIR to the folder with CoLA, MRPC, ...; --help lists the settings"
 make_minilm
 
-limits=()
+limits=(${MAX_LENGTH:+--max-length "$MAX_LENGTH"})
 if [[ -n "${LIMIT_TRAIN:-}" ]]; then limits+=(--limit-train "$LIMIT_TRAIN"); fi
 if [[ -n "${LIMIT_VALID:-}" ]]; then limits+=(--limit-valid "$LIMIT_VALID"); fi
 
 exec python examples/glue/prepare.py --task "$TASK" --glue-dir "$GLUE_DIR" --backbone-dir "$BACKBONE_DIR" \
-    --data "$DATA" --max-length "${MAX_LENGTH:-128}" ${limits[@]+"${limits[@]}"}
+    --data "$DATA" ${limits[@]+"${limits[@]}"}

@@ -5,7 +5,8 @@
 #   SRC, TGT       languages (default: en, de)
 #   DATA           folder written by prepare.sh (default: data-bin/translation/SRC-TGT); it is then the BACKBONE_DIR
 #                  that data for adapters are prepared with
-#   SAVE_DIR       (default: checkpoints/translation/DATA's name/backbone); checkpoint_best.pt is the BACKBONE
+#   SAVE_DIR       (default: checkpoints/translation/DATA's name/backbone-seed1 and the like; SRC-TGT comes after the
+#                  name where that does not say it); checkpoint_best.pt is the BACKBONE
 #   LAYERS, DIM    layers of the encoder and of the decoder, dimensions (default: 3, 256)
 #   LR             peak learning rate (default: 2e-3)
 #   MAX_EPOCH      (default: 12)
@@ -17,10 +18,10 @@
 # Arguments are passed on to fairseq-train.
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/settings.sh"
-data_settings
-SAVE_DIR="${SAVE_DIR:-checkpoints/translation/$(basename "$DATA")/backbone}"
 ADAPTER=none
+given="${SAVE_DIR:-}"
 run_settings
+SAVE_DIR="${given:-$(dirname "$SAVE_DIR")/backbone-seed$SEED}"
 
 share=--share-all-embeddings
 cmp --silent "$DATA/dict.$SRC.txt" "$DATA/dict.$TGT.txt" || share=--share-decoder-input-output-embed
@@ -40,4 +41,4 @@ arguments=(
 )
 add_adapter_flags 12
 if without_gpu; then arguments+=(--cpu); fi
-train_with_warmup 10 "$@"
+train_with_warmup "$@"

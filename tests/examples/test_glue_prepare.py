@@ -94,6 +94,8 @@ def test_pairs_are_cut_at_the_longest(prepare, folder, rte, backbone, special, t
     else:
         assert record["settings"]["separator"] == 2 and [len(part) - 1 for part in parts] == [6, 6]
     assert record["sets"]["train"]["truncated"] == 1
+    record = run(prepare, folder, tmp_path / "data", "rte", glue=rte.parent, backbone=backbone)
+    assert record["settings"]["max_length"] == 128  # the positions of the backbone
 
 
 def test_cut_takes_from_the_longest_first(prepare):

@@ -132,7 +132,7 @@ def test_defaults(run, tmp_path):
         "--weight-decay": "0.1",
         "--max-epoch": "10",
         "--total-num-update": "100",
-        "--warmup-updates": "6",
+        "--warmup-updates": "10",
         "--lr": "5e-4",
         "--adapter-activation": "swish",
         "--adapter-layer-norm": "none",
