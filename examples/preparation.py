@@ -115,6 +115,8 @@ def check_output(data: Path, *inputs: Path) -> None:
         raise DataError(f"DATA {data} is a file; choose another DATA")
     if data.is_dir() and any(data.iterdir()) and not (data / "prepare.json").is_file():
         raise DataError(f"DATA {data} holds other files; choose another DATA or remove it")
+    if found := next(data.rglob("checkpoint*.pt"), None):  # each run has a copy of prepare.json
+        raise DataError(f"DATA {data} would replace {found}; choose another DATA")
 
 
 def check_input_and_output(input: Path, output: Path) -> None:

@@ -74,12 +74,17 @@ def measure(run: Path) -> dict:
 def over_seeds(rows: list[dict]) -> list[dict]:
     """One row for all seeds of a run: means, and the standard deviations of ROUGE as ``rouge1_sd`` and so on. Rows of
     one name in several folders have as much of these before it as tells them apart.
+
+    Raises:
+        ValueError: the seeds of a run are not scored on as many examples.
     """
     groups: dict[tuple[str, str], list[dict]] = {}
     for row in rows:
         groups.setdefault((row["folder"], re.sub(r"-seed\d+$", "", row["run"])), []).append(row)
     merged = []
     for (folder, name), group in groups.items():
+        if len({row["n"] for row in group}) > 1:
+            raise ValueError(f"{folder}/{name}: its seeds are scored on {[row['n'] for row in group]} examples")
         shown = name if len(group) > 1 else group[0]["run"]
         others = [Path(other).parts for other, its in groups if its == name and other != folder]
         own, depth = Path(folder).parts, 0
@@ -128,7 +133,10 @@ def main() -> None:
             sys.exit(f"error: {error.filename} is missing: train and evaluate the run first")
         except (json.JSONDecodeError, KeyError) as error:
             sys.exit(f"error: {run}: scores.json or sparsity.json is damaged, or of no summarisation run ({error})")
-    print(table(over_seeds(rows)))
+    try:
+        print(table(over_seeds(rows)))
+    except ValueError as error:
+        sys.exit(f"error: {error}: evaluate them anew")
     if args.json:
         write_json(args.json, rows)
 

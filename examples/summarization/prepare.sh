@@ -27,9 +27,9 @@ no_arguments "$@"
 [[ -n "${RAW:-}" ]] || fail "set RAW to the folder with train, valid and test; --help lists the settings"
 
 limits=()
-for split in train valid test; do
-    name="LIMIT_$(tr '[:lower:]' '[:upper:]' <<<"$split")"
-    if [[ -n "${!name:-}" ]]; then limits+=("--limit-$split" "${!name}"); fi
+for split in TRAIN VALID TEST; do
+    name="LIMIT_$split"
+    if [[ -n "${!name:-}" ]]; then limits+=("--limit-$(LC_ALL=C tr '[:upper:]' '[:lower:]' <<<"$split")" "${!name}"); fi
 done
 
 exec python examples/summarization/prepare.py \

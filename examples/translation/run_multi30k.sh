@@ -24,7 +24,7 @@
 #   SPARSE_ADAPTER_DATA=/path/to/data bash examples/translation/run_multi30k.sh --matmul-precision medium \
 #       --attention-kernel math
 set -euo pipefail
-unset SUBSET
+unset SUBSET CHECKPOINT SPARSITY LARGE_SPARSE AVERAGE CDPATH # a system's settings are its name's
 export CUDA_VISIBLE_DEVICES="${CUDA_VISIBLE_DEVICES-0}" # of several GPUs one: the settings are for batches of one device
 here="$(cd "$(dirname "${BASH_SOURCE[0]}")" && pwd)"
 source "$here/settings.sh"

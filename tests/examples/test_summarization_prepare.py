@@ -310,6 +310,17 @@ def test_folders_that_are_not_ours_stay(prepare, backbone, tmp_path):
     assert (other / "thesis.txt").read_text() == "thesis" and len(files(raw)) == 3
 
 
+def test_a_folder_with_runs_is_not_replaced(prepare, backbone, tmp_path):
+    """Each run has a copy of prepare.json, and may lie in the folder of its data."""
+    raw, data = write_jsonl(tmp_path / "raw"), tmp_path / "data"
+    prepare.main(arguments(raw, data, backbone))
+    (data / "run").mkdir()
+    (data / "run" / "checkpoint_last.pt").write_text("hours")
+    with pytest.raises(SystemExit, match="would replace .*/data/run/checkpoint_last.pt; choose another DATA"):
+        prepare.main(arguments(raw, data, backbone))
+    assert (data / "run" / "checkpoint_last.pt").read_text() == "hours"
+
+
 def test_script_from_another_folder(backbone, tmp_path):
     """Relative paths are the caller's; a mistake is one line on stderr."""
     write_jsonl(tmp_path / "raw")

@@ -294,8 +294,9 @@ def test_finished_runs_are_not_mixed_with_those_of_other_settings(run, tmp_path)
 
 def test_a_finished_run_is_not_taken_for_one_on_another_backbone_or_other_data(run, tmp_path):
     settings = {"OUT": str(tmp_path / "out"), "FAMILIES": "houlsby", "LARGE": ""}
-    files = {"BACKBONE": tmp_path / "model.pt", "DATA": tmp_path / "data" / "news" / "train.source-target.source.idx"}
-    for file in files.values():
+    data = tmp_path / "data" / "news"
+    files = {"BACKBONE": tmp_path / "model.pt", "DATA": data / "test.source-target.source.bin"}
+    for file in (*files.values(), data / "train.source-target.source.idx"):
         file.write_bytes(b"these")
     run("families.sh", **settings)
     folder = tmp_path / "out" / "houlsby-dense-seed1"
@@ -308,7 +309,7 @@ def test_a_finished_run_is_not_taken_for_one_on_another_backbone_or_other_data(r
         moved.parent.mkdir(parents=True)
         moved.write_bytes(b"these")
         if name == "DATA":
-            for part in ("dict.source.txt", "prepare.json"):
+            for part in ("dict.source.txt", "prepare.json", "train.source-target.source.idx"):
                 shutil.copy(file.parent / part, moved.parent)
         elsewhere = {name: str(moved if name == "BACKBONE" else moved.parent)}
         assert "was begun with" not in run("families.sh", **settings, **elsewhere).stderr

@@ -3,6 +3,8 @@
 import sys
 from pathlib import Path
 
+import pytest
+
 sys.path.insert(0, str(Path(__file__).parents[2] / "scripts"))
 import compare_runs  # noqa: E402
 
@@ -15,6 +17,11 @@ def row(folder: str, run: str, score: float) -> dict:
 def test_seeds_share_a_row():
     (merged,) = compare_runs.over_seeds([row("/a", "lora-seed1", 20), row("/a", "lora-seed2", 22)])
     assert (merged["run"], merged["seeds"], merged["rouge1"]) == ("lora", 2, 21)
+
+
+def test_seeds_that_are_scored_on_other_examples_are_no_row():
+    with pytest.raises(ValueError, match=r"/a/lora: its seeds are scored on \[9, 8\] examples"):
+        compare_runs.over_seeds([row("/a", "lora-seed1", 20), row("/a", "lora-seed2", 22) | {"n": 8}])
 
 
 def test_the_same_run_on_other_data_has_its_own_row():

@@ -3,6 +3,7 @@
 import os
 import subprocess
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -26,6 +27,27 @@ def test_the_readme_names_every_flag_of_the_plugin():
     names = option_names() - RECORDED | {field.name for field in fields(PruneAtInitConfig)} - {"_name"}
     missing = [name for name in sorted(names) if f"`--{name.replace('_', '-')}" not in text]
     assert names and not missing
+
+
+def test_an_environment_of_another_tool_is_not_replaced(tmp_path):
+    """uv, for one, puts no pip into its environments."""
+    packages = tmp_path / ".venv" / "lib" / "python3.11" / "site-packages"
+    packages.mkdir(parents=True)
+    (tmp_path / ".venv" / "pyvenv.cfg").touch()
+    (packages / "torch").mkdir()
+    line = ["bash", "-euo", "pipefail", "-c", f"PYTHON=false; source {ROOT}/scripts/install.sh"]
+    environment = {name: value for name, value in os.environ.items() if name != "VENV"}
+    run = partial(subprocess.run, line, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert run().stderr.startswith("error: VENV .venv has packages and no pip") and (packages / "torch").is_dir()
+    (packages / "torch").rename(packages / "pip-24.0.dist-info")  # interrupted while it was made
+    assert "has packages" not in run().stderr
+
+
+def test_cdpath_neither_moves_scripts_nor_speaks_among_their_lines(tmp_path):
+    (tmp_path / "examples" / "glue").mkdir(parents=True)
+    line = f"cd {ROOT} && CDPATH={tmp_path}:. bash -c 'PATHS=; source examples/glue/../common.sh; pwd'"
+    done = subprocess.run(["bash", "-c", line], capture_output=True, text=True)
+    assert done.stdout == f"{ROOT}\n" and not done.stderr
 
 
 def test_the_installed_environment_goes_before_an_active_one(tmp_path):
