@@ -154,6 +154,7 @@ def test_half_precision_and_whole_checkpoints(checkpoints, tmp_path):
     floats = [key for key in tensors if whole[key].is_floating_point()]
     assert floats and all(torch.equal(tensors[key], whole[key].half()) for key in floats)
     assert len(json.loads(file.with_suffix(".json").read_text())["model"]["backbone_fingerprint"]) == 64
+    assert "; the backbone is in it (" in succeed(cli("check", checkpoints["lora"]))
 
 
 def test_merged_lora_needs_no_plugin(project, checkpoints, tmp_path):
@@ -207,7 +208,7 @@ def test_a_backbone_with_a_row_more_for_the_mask(project, tmp_path):
     succeed(project.train(tmp_path / "run", *RUNS["houlsby"], *backbone))
     file = tmp_path / "adapter.safetensors"
     succeed(cli("extract", tmp_path / "run" / "checkpoint_last.pt", file))
-    assert "complete" in succeed(cli("check", file))
+    assert "; the backbone fits (" in succeed(cli("check", file))
     assert "complete" in succeed(cli("check", file, "--backbone", tmp_path / "masked.pt"))
 
 

@@ -109,6 +109,17 @@ def test_killed_and_relaunched_gives_the_same_weights(project, tmp_path):
     assert_same(*(model_of(tmp_path / name / "checkpoint_last.pt") for name in ("whole", "killed")))
 
 
+def test_a_relaunch_in_a_later_epoch_has_the_same_batches(project, tmp_path):
+    """Which sentences of one length share a batch is chance. An epoch has 6 updates: it stops within, and after one."""
+    arguments = (*SPARSE, "--max-tokens", "768", "--disable-validation", "--max-epoch", "4", "--max-update")
+    succeed(project.train(tmp_path / "whole", *arguments, "99"))
+    for updates, epoch in (("9", 2), ("12", 2), ("99", 4)):
+        output = succeed(project.train(tmp_path / "stopped", *arguments, updates))
+        assert f"end of epoch {epoch} " in output
+        assert updates == "99" or f"num_updates: {updates} >= max_update" in output
+    assert_same(*(model_of(tmp_path / name / "checkpoint_last.pt") for name in ("whole", "stopped")))
+
+
 @pytest.mark.parametrize(
     "option, expected",
     [

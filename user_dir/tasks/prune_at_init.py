@@ -13,6 +13,8 @@ from pathlib import Path
 from typing import Optional
 
 import torch
+from fairseq.data import FairseqDataset
+from fairseq.data.iterators import EpochBatchIterator
 from fairseq.dataclass import FairseqDataclass
 from fairseq.distributed import utils as distributed_utils
 from fairseq.models import BaseFairseqModel
@@ -161,6 +163,21 @@ class PruneAtInitMixin:
             vars(model.encoder).pop("reorder_encoder_out", None)
         self._model = None if from_checkpoint else model
         return model
+
+    def get_batch_iterator(self, dataset: FairseqDataset, *args, epoch: int = 1, **kwargs) -> EpochBatchIterator:
+        """Give a relaunch the batches of the run that it goes on with.
+
+        fairseq 0.12.3 (fairseq_task.py) cuts the batches of all epochs in the first one, whose number then decides,
+        through the seed, which of many sentences of one length share a batch: for a relaunch, that is the epoch it
+        starts in. What is left of that epoch would be of other batches, and not be what the first run has left.
+        """
+        kept = not kwargs.get("disable_iterator_cache") and not kwargs.get("update_epoch_batch_itr")
+        kept = kept and self.can_reuse_epoch_itr(dataset) and not getattr(self.cfg, "rebuild_batches", False)
+        if not kept or dataset in self.dataset_to_epoch_iter:
+            return super().get_batch_iterator(dataset, *args, epoch=epoch, **kwargs)
+        iterator = super().get_batch_iterator(dataset, *args, epoch=1, **kwargs)
+        iterator.epoch = max(epoch, 1)
+        return iterator
 
     def valid_step(self, sample: dict, model: BaseFairseqModel, criterion):
         # Of several processes of fairseq-validate, some have no batch in the last round (fairseq 0.12.3 crashes).
