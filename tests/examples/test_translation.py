@@ -278,7 +278,6 @@ def test_from_text_to_translation(data, raw, tmp_path):
     assert report["pruner"] == "snip" and report["matrix_total"]["kept"] == round(0.6 * report["matrix_total"]["total"])
     assert not any("embed_tokens" in key for key in torch.load(tmp_path / "R&D/checkpoint_last.pt")["model"])
 
-    run("evaluate.sh", SAVE_DIR="R&D", AVERAGE=2, SUBSET="valid")
     run("evaluate.sh", SAVE_DIR="R&D", AVERAGE=2)
     hypotheses = (tmp_path / "R&D/hypotheses.txt").read_text().splitlines()
     references = (data / "test.de").read_text().splitlines()

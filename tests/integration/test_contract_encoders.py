@@ -14,7 +14,7 @@ from sparse_adapter.adapters import ADAPTERS
 from sparse_adapter.modules import is_adapter_key, materialize_, prunable_weights
 from sparse_adapter.pruning import PRUNERS
 
-from ..conftest import state_copy
+from ..conftest import randomize, state_copy
 from .conftest import write_pairs
 from .test_contract import different, launch, save, separate, trained
 
@@ -95,17 +95,18 @@ def test_contract(folder, tmp_path, family, arch, pruner):
     assert trained(model).keys() == names
     changed = set(different(before, model.state_dict()))
     assert {f"{HEAD}out_proj.weight", f"{HEAD}dense.weight"} < changed <= names
+    assert sum(f"{name}.values" in changed for name in prunable_weights(model)) > 0.75 * len(weights)
 
     utils.set_torch_seed(7)
     fresh = trainer.task.build_model(cfg.model)
     fresh.load_state_dict(state_copy(model), strict=True)
-    expected = logits(model, batch)
-    assert torch.equal(logits(fresh, batch), expected)
+    assert torch.equal(logits(fresh, batch), logits(model, batch))
+    expected = logits(randomize(fresh, std=0.2), batch)
     materialize_(fresh)
     torch.testing.assert_close(logits(fresh, batch), expected, rtol=0, atol=1e-5)
     for weight in prunable_weights(fresh).values():
         weight.values.data.zero_()
-    assert (logits(fresh.train(), batch) - expected).abs().max() > 1e-6  # what was compared came from the adapters
+    assert (logits(fresh.train(), batch) - expected).abs().max() > 1e-3  # what was compared came from the adapters
 
 
 def test_padding_changes_nothing(folder, tmp_path):

@@ -62,6 +62,8 @@ def test_the_scope_is_the_one_asked_for_and_the_seed_that_of_training(project, t
 
 
 def test_only_adapters_change_and_their_masks_do_not(project, sparse_run):
+    report = json.loads((sparse_run / "sparsity.json").read_text())  # written before the first update
+    assert report["mask_sha256"][:16] in succeed(run("sparse-adapter", "info", sparse_run / "checkpoint_last.pt"))
     before, after = model_of(project.backbone), model_of(sparse_run / "checkpoint_last.pt")
     assert_same(before, {key: value for key, value in after.items() if ".sparse_adapter." not in key})
 
@@ -242,9 +244,9 @@ REFUSED = {
     "sparsity of one": (("--pruner", "snip", "--sparsity", "1"), "--sparsity 1"),
     "nothing would stay": ((*SPARSE, "--sparsity", "0.99999"), "--sparsity 0.99999 leaves none"),
     "negative sparsity": (("--pruner", "snip", "--sparsity", "-0.1"), "--sparsity -0.1"),
-    "unknown pruner": (("--pruner", "snipp", "--sparsity", "0.4"), "snip"),
+    "unknown pruner": (("--pruner", "snipp", "--sparsity", "0.4"), "unknown pruner 'snipp'; choose"),
     "a pruner without a sparsity": (("--pruner", "snip"), "--pruner snip needs a --sparsity"),
-    "sparsity without a pruner": (("--sparsity", "0.4"), "--pruner"),
+    "sparsity without a pruner": (("--sparsity", "0.4"), "--sparsity 0.4 needs a --pruner"),
     "batches below the longest example": (
         (*SPARSE, "--prune-max-tokens", "3"),
         "examples are longer and would not be scored",
@@ -252,11 +254,11 @@ REFUSED = {
     "batches of no token": ((*SPARSE, "--prune-max-tokens", "0"), "--prune-max-tokens 0"),
     "nothing to prune": ((*SPARSE, "--adapter", "none"), "nothing to prune"),
     "a shuffle of nothing": (("--prune-shuffle",), "--prune-shuffle needs a --pruner"),
-    "unknown scope": ((*SPARSE, "--prune-scope", "layer"), "global"),
+    "unknown scope": ((*SPARSE, "--prune-scope", "layer"), "unknown --prune-scope 'layer'"),
     "unknown precision": (("--matmul-precision", "low"), "highest, high or medium"),
     "unknown kernel": (("--attention-kernel", "flash"), "choose math"),
-    "unknown adapter": (("--adapter", "houlsbi"), "houlsby"),
-    "bottleneck of zero": (("--adapter-bottleneck", "0"), "--adapter-bottleneck"),
+    "unknown adapter": (("--adapter", "houlsbi"), "unknown adapter 'houlsbi'; choose"),
+    "bottleneck of zero": (("--adapter-bottleneck", "0"), "the dimension must be at least 1"),
     "Large-Sparse and another sparsity": ((*SPARSE, "--large-sparse", "4"), "--large-sparse 4 is sparsity 0.75"),
     "Large-Sparse and sparsity 0": (
         ("--pruner", "snip", "--sparsity", "0", "--large-sparse", "4"),
@@ -274,12 +276,12 @@ REFUSED = {
     "LoRA nowhere": (("--adapter", "lora", "--lora-sites", "q,fc3"), "--lora-sites q,fc3"),
     "uneven budget": (("--adapter", "mam", "--mam-budget", "6"), "multiple of 4"),
     "fusion without files": (("--adapter", "adapter_fusion"), "needs --fusion-adapters"),
-    "missing backbone": (("--finetune-from-model", "nowhere/model.pt"), "nowhere/model.pt"),
+    "missing backbone": (("--finetune-from-model", "nowhere/model.pt"), "there is no such file"),
     "backbone of another size": (("--encoder-embed-dim", "64", "--decoder-embed-dim", "64"), "does not fit --arch"),
     "backbone of other heads": (("--encoder-attention-heads", "8"), "with --encoder-attention-heads 4"),
-    "backbone of another depth": (("--decoder-layers", "3"), "layers"),
+    "backbone of another depth": (("--decoder-layers", "3"), "transformer layers and the model"),
     "nothing to train": (("--adapter", "none", "--freeze-backbone"), "nothing to train"),
-    "EMA of a model without": (("--store-ema",), "--store-ema"),
+    "EMA of a model without": (("--store-ema",), "which has no EMA weights"),
     "criterion without a dataclass": (
         (*SPARSE, "--criterion", "composite_loss", "--underlying-criterion", "cross_entropy"),
         "--criterion composite_loss",

@@ -81,7 +81,7 @@ def test_a_published_file_starts_a_run(folder, tmp_path, arch):
 def test_validation_and_resume(folder, tmp_path):
     options = ["--adapter-only-checkpoints", "--adapter", "mam", "--prefix-length", "3"]
     for name, updates in (("straight", "10"), ("resumed", "8"), ("resumed", "10")):  # epochs have 6
-        succeed(train(folder, tmp_path / name, *options, "--max-update", updates))
+        trained = succeed(train(folder, tmp_path / name, *options, "--max-update", updates))
     straight, resumed = (
         load_checkpoint_to_cpu(str(tmp_path / name / "checkpoint_last.pt"))["model"] for name in ("straight", "resumed")
     )
@@ -95,7 +95,8 @@ def test_validation_and_resume(folder, tmp_path):
             *("--path", str(tmp_path / "straight" / "checkpoint_last.pt")),
         )
     )
-    assert "acc" in out and "mcc" in out
+    scores = [re.findall(r"valid on 'valid' subset .* acc (\S+) .* mcc (\S+)", text)[-1] for text in (out, trained)]
+    assert scores[0] == scores[1]
 
 
 def task_of(folder, **settings):

@@ -270,6 +270,7 @@ def test_published_rows_and_columns_are_those_of_our_tables(whole):
     for table in paper_tables(whole):
         paper = published_table(table.name)
         assert set(paper.rows) <= set(table.rows)
+        assert {label for _, label in paper.columns} <= {label for _, label in table.columns}
     assert {row["status"] for row in published()} == {"published"}
     value = {(r["table"], r["backbone"], r["row"], r["column"]): r["value"] for r in published()}
     assert value["table1", "roberta-base", "w/ SNIP", AVERAGE] == 78.6
