@@ -48,14 +48,20 @@ def script(name: str, cwd: Path, *arguments: str, input: str | None = None, **se
     return subprocess.run(command, cwd=cwd, env=environment, capture_output=True, text=True, input=input, timeout=300)
 
 
-@pytest.fixture(scope="module")
-def prepare():
-    """main() of prepare.py, with flags by name."""
-    sys.path.insert(0, str(EXAMPLE))  # for pieces
-    spec = importlib.util.spec_from_file_location("translation_prepare", EXAMPLE / "prepare.py")
+def load(name: str):
+    """A script of the example, which finds the others beside it."""
+    sys.path.insert(0, str(EXAMPLE))
+    spec = importlib.util.spec_from_file_location(f"translation_{name}", EXAMPLE / f"{name}.py")
     module = importlib.util.module_from_spec(spec)
     spec.loader.exec_module(module)
     sys.path.remove(str(EXAMPLE))
+    return module
+
+
+@pytest.fixture(scope="module")
+def prepare():
+    """main() of prepare.py, with flags by name."""
+    module = load("prepare")
 
     def prepare(raw: Path, data: Path, *flags, source: str = "en", target: str = "de") -> None:
         flags = ("--source", source, "--target", target, "--raw", raw, "--data", data, *flags)
@@ -328,3 +334,30 @@ def test_the_table_counts_gains_from_the_backbone(tmp_path):
         *(f"lora-sparse0.4, seed {n}" for n in "12"),
     ]
     assert [row[4] for row in rows] == ["", "+10.0", "+7.0", "+5.0"] and rows[3][5] == ""
+
+
+def test_the_worked_example_keeps_the_splits_of_its_sources(tmp_path):
+    """Half of Debian's training packages go to the general text, and none of its others."""
+    rows = [
+        f"{split}\tpackage{i}\t{split} {i}\tauf deutsch {i}" for split in ("train", "valid", "test") for i in range(9)
+    ]
+    (tmp_path / "en-de.tsv.gz").write_bytes(gzip.compress("\n".join([*rows, ""]).encode()))
+    for name in ("train", "val", "test_2016_flickr"):
+        for language in ("en", "de"):
+            lines = "".join(f"{name} {language} {i}\n" for i in range(4))
+            (tmp_path / f"{name}.{language}.gz").write_bytes(gzip.compress(lines.encode()))
+    pairs = load("debian_pairs")
+    flags = ["--debian", str(tmp_path / "en-de.tsv.gz"), "--limit-test", "2"]
+    pairs.main([*flags, "--out", str(tmp_path / "software")])
+    pairs.main([*flags, "--out", str(tmp_path / "general"), "--captions", str(tmp_path)])
+    text = {path.relative_to(tmp_path).as_posix(): path.read_text().splitlines() for path in tmp_path.glob("*/*.*")}
+    assert text["software/train.en"] == [f"train {i}" for i in range(9)] and len(text["software/train.de"]) == 9
+    assert text["software/test.de"] == ["auf deutsch 0", "auf deutsch 1"]
+    assert text["general/test.en"] == ["test_2016_flickr en 0", "test_2016_flickr en 1"]
+    captions, packages = text["general/train.en"][:4], text["general/train.en"][4:]
+    assert captions == [f"train en {i}" for i in range(4)] and 0 < len(packages) < 9
+    assert set(packages) < set(text["software/train.en"]) and len(text["general/train.de"]) == 4 + len(packages)
+
+    (tmp_path / "en-de.tsv.gz").write_bytes(gzip.compress(b"train\tpackage\tno German\n"))
+    with pytest.raises(SystemExit, match="line 1: not split, package, English and German"):
+        pairs.main([*flags, "--out", str(tmp_path / "software")])
