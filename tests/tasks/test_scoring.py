@@ -9,6 +9,7 @@ import torch
 from fairseq.data import FairseqDataset
 from fairseq.distributed import utils as distributed_utils
 from sparse_adapter.errors import UsageError
+from sparse_adapter.pruning import DegenerateScores
 from sparse_adapter.tasks import prune_at_init, scoring
 from sparse_adapter.tasks.prune_at_init import PruneAtInitConfig, PruneAtInitMixin
 from sparse_adapter.tasks.scoring import untouched
@@ -121,13 +122,27 @@ def test_masks_do_not_depend_on_the_precision_of_training():
         torch.set_float32_matmul_precision(former)
 
 
-def test_scoring_that_does_not_fit_into_memory_is_one_line(model, monkeypatch):
-    def out_of_memory(*args, **kwargs):
-        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 3 GiB.\nMore about that")
+@pytest.mark.parametrize(
+    "error, expected",
+    [
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 3 GiB.\nMore about that"),
+            "Tried to allocate 3 GiB.*give a --prune-max-tokens",
+        ),
+        (
+            DegenerateScores("scores are not finite; use --pruner random"),
+            "^scores are not finite; use --pruner random$",
+        ),
+    ],
+    ids=["memory", "scores"],
+)
+def test_scoring_that_fails_is_one_line(model, monkeypatch, error, expected):
+    def fail(*args, **kwargs):
+        raise error
 
-    monkeypatch.setattr(prune_at_init, "prune", out_of_memory)
+    monkeypatch.setattr(prune_at_init, "prune", fail)
     task = SimpleNamespace(cfg=PruneAtInitConfig(pruner="random", sparsity=0.5))
     cfg = SimpleNamespace(common=SimpleNamespace(seed=1))
-    with pytest.raises(UsageError, match="Tried to allocate 3 GiB.*give a --prune-max-tokens") as error:
+    with pytest.raises(UsageError, match=expected) as raised:
         PruneAtInitMixin._prune(task, model, None, cfg)
-    assert "\n" not in str(error.value)
+    assert "\n" not in str(raised.value)
