@@ -42,19 +42,15 @@ def apply() -> None:
     # torch >= 2.6 refuses fairseq's checkpoints; and every checkpoint is read through this one function,
     # which knows no other kind of file, and where a damaged or unsafe file ends in a page of traceback.
     allow_fairseq_globals()
-    if not hasattr(checkpoint_utils.load_checkpoint_to_cpu, "__wrapped__"):
-        load = explain_failures(checkpoint_utils.load_checkpoint_to_cpu)
-        checkpoint_utils.load_checkpoint_to_cpu = also_reads_adapter_files(load)
+    wrap(checkpoint_utils, "load_checkpoint_to_cpu", lambda load: also_reads_adapter_files(explain_failures(load)))
 
     # fairseq 0.12.3 drops the last batch if its size is not a multiple of --required-batch-size-multiple
     # (8 by default): of 787 test examples, fairseq-generate translates 784 and says nothing.
-    if not hasattr(data_utils.batch_by_size, "__wrapped__"):
-        data_utils.batch_by_size = keep_last_batch(data_utils.batch_by_size)
+    wrap(data_utils, "batch_by_size", keep_last_batch)
 
     # fairseq 0.12.3 writes the first checkpoint of a save to a temporary file, but copies it to
     # checkpoint_last.pt in place: a run that is killed meanwhile leaves half a file and cannot be resumed.
-    if not hasattr(PathManager.copy, "__wrapped__"):
-        PathManager.copy = staticmethod(copy_at_once(PathManager.copy))
+    wrap(PathManager, "copy", lambda copy: staticmethod(copy_at_once(copy)))
 
     # fairseq 0.12.3 calls eval() on arguments of models and criterions, which come out of a checkpoint, so that a file
     # could run anything in spite of safe loading. In its modules, the name now stands for a function that runs nothing.
@@ -64,27 +60,20 @@ def apply() -> None:
 
     # fairseq 0.12.3 trains on several GPUs in processes of its own. Where one exits with an error's message, as for a
     # setting that does not work, torch reports that as an exception, in a page of traceback below the message.
-    if not hasattr(distributed_utils.call_main, "__wrapped__"):
-        distributed_utils.call_main = exits_as_its_processes(distributed_utils.call_main)
+    wrap(distributed_utils, "call_main", exits_as_its_processes)
 
     # fairseq 0.12.3 takes --bf16 for a wish to train on a TPU (its issue 4696), and fails on GPUs and CPUs, which have
     # bfloat16 too, with 'NoneType' object has no attribute 'xla_device'.
-    if not hasattr(options.parse_args_and_arch, "__wrapped__"):
-        options.parse_args_and_arch = bf16_without_tpu(options.parse_args_and_arch)
+    wrap(options, "parse_args_and_arch", bf16_without_tpu)
 
     # fairseq 0.12.3 (FrozenBatchSampler) shuffles every epoch or none, as the first that the iterator has seen. With
     # --curriculum it never shuffles again, unless the run was interrupted: a resumed one gave other weights.
-    if not hasattr(iterators.EpochBatchIterator._get_iterator_for_epoch, "__wrapped__"):
-        own = iterators.EpochBatchIterator._get_iterator_for_epoch
-        iterators.EpochBatchIterator._get_iterator_for_epoch = shuffles_as_asked(own)
+    wrap(iterators.EpochBatchIterator, "_get_iterator_for_epoch", shuffles_as_asked)
 
     # fairseq 0.12.3 (sentencepiece_bpe.py) joins pieces, and leaves those of SentencePiece's byte fallback as they are:
     # a pound sign comes out as <0xC2><0xA3>.
-    if not hasattr(sentencepiece_bpe.SentencepieceBPE.decode, "__wrapped__"):
-        decode = sentencepiece_bpe.SentencepieceBPE.decode
-        sentencepiece_bpe.SentencepieceBPE.decode = joins_bytes(decode)
-    if not hasattr(data_utils.post_process, "__wrapped__"):  # which --post-process sentencepiece calls instead
-        data_utils.post_process = joins_bytes_of_pieces(data_utils.post_process)
+    wrap(sentencepiece_bpe.SentencepieceBPE, "decode", joins_bytes)
+    wrap(data_utils, "post_process", joins_bytes_of_pieces)  # which --post-process sentencepiece calls instead
 
     # fairseq 0.12.3 (amp_optimizer.py) clips gradients of PyTorch's optimizer and steps with its own wrapper around it,
     # which GradScaler takes for another one: with --amp, the gradients are divided by the scale twice.
@@ -92,9 +81,7 @@ def apply() -> None:
 
     # fairseq 0.12.3 (legacy_distributed_data_parallel.py) sums over the processes, with every update, a buffer of the
     # whole model's size or of 2^28 elements, however few of its weights are trained.
-    if not hasattr(LegacyDistributedDataParallel.__init__, "__wrapped__"):
-        init = LegacyDistributedDataParallel.__init__
-        LegacyDistributedDataParallel.__init__ = buffers_what_is_trained(init)
+    wrap(LegacyDistributedDataParallel, "__init__", buffers_what_is_trained)
 
     # fairseq 0.12.3 without its CUDA extension, which its wheels lack, ignores --no-repeat-ngram-size: it looks for the
     # last tokens of a hypothesis in the padding behind it. On a GPU, that takes some hundred copies in every step.
@@ -108,6 +95,13 @@ def apply() -> None:
     # Where apex is installed, fairseq 0.12.3 takes its LayerNorm on GPUs: another class, whose epsilon BERT's models
     # would not set, and without a second derivative, which GraSP needs. torch's own is as fast by now.
     layer_norm.has_fused_layernorm = False
+
+
+def wrap(owner: object, name: str, wrapper: Callable[[Callable], object]) -> None:
+    """Put what ``wrapper`` makes of a function in its place, once; it sets ``__wrapped__``, as functools.wraps does."""
+    own = getattr(owner, name)
+    if not hasattr(own, "__wrapped__"):
+        setattr(owner, name, wrapper(own))
 
 
 def exits_as_its_processes(call_main: Callable) -> Callable:
