@@ -20,7 +20,7 @@ import torch  # noqa: E402
 from preparation import recorded  # noqa: E402
 from sparse_adapter.checkpoint.start import read_state  # noqa: E402
 from sparse_adapter.errors import UsageError, one_line_errors  # noqa: E402
-from sparse_adapter.tasks.prune_at_init import PruneAtInitConfig  # noqa: E402
+from sparse_adapter.tasks.options import PruneAtInitConfig  # noqa: E402
 
 SCORED = PruneAtInitConfig.prune_batches  # that snip and grasp see, of one device
 BATCH = 16  # examples of an update at most, over all devices; each has at least one

@@ -7,7 +7,7 @@ import pytest
 from sparse_adapter.adapters.options import add_adapter_args
 from sparse_adapter.cli import main
 from sparse_adapter.cli.flags import flags_parser
-from sparse_adapter.tasks.prune_at_init import PruneAtInitConfig
+from sparse_adapter.tasks.options import PruneAtInitConfig
 from sparse_adapter.tasks.squad import SquadConfig
 
 

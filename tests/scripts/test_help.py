@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from sparse_adapter.adapters.options import option_names
-from sparse_adapter.tasks.prune_at_init import PruneAtInitConfig
+from sparse_adapter.tasks.options import PruneAtInitConfig
 
 ROOT = Path(__file__).parents[2]
 # In checkpoints, no flags.

@@ -11,7 +11,8 @@ from fairseq.distributed import utils as distributed_utils
 from sparse_adapter.errors import UsageError
 from sparse_adapter.pruning import DegenerateScores
 from sparse_adapter.tasks import prune_at_init, scoring
-from sparse_adapter.tasks.prune_at_init import PruneAtInitConfig, PruneAtInitMixin
+from sparse_adapter.tasks.options import PruneAtInitConfig
+from sparse_adapter.tasks.prune_at_init import PruneAtInitMixin
 from sparse_adapter.tasks.scoring import untouched
 from torch import nn
 

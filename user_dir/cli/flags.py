@@ -13,7 +13,7 @@ from fairseq.dataclass.utils import gen_parser_from_dataclass
 from fairseq.tasks import TASK_DATACLASS_REGISTRY
 
 from ..adapters.options import add_adapter_args
-from ..tasks.prune_at_init import PruneAtInitConfig
+from ..tasks.options import PruneAtInitConfig
 
 
 def add_arguments(parser: ArgumentParser) -> None:

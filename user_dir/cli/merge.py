@@ -28,7 +28,7 @@ from ..checkpoint.rebuild import model_arguments, own_arguments, rebuild, sectio
 from ..files import written_at_once
 from ..models.architectures import PREFIX
 from ..modules import ADAPTER, sparse_weights
-from ..tasks.prune_at_init import PruneAtInitConfig
+from ..tasks.options import PruneAtInitConfig
 from .arguments import FILE_HELP, add_backbone, add_out, check_checkpoint_name, check_out, read_file
 
 

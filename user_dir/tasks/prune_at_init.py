@@ -8,14 +8,11 @@ them holding the old one. It runs in ``fairseq-train`` only, and only where no a
 import logging
 import os
 import time
-from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Optional
 
 import torch
 from fairseq.data import FairseqDataset
 from fairseq.data.iterators import EpochBatchIterator
-from fairseq.dataclass import FairseqDataclass
 from fairseq.distributed import utils as distributed_utils
 from fairseq.models import BaseFairseqModel
 from omegaconf import DictConfig
@@ -26,12 +23,10 @@ from ..checkpoint.adapter_only import backbone_fingerprint, is_rounded
 from ..checkpoint.start import check_fits, check_function, checkpoint_to_load, read_state
 from ..checkpoint.upgrade import has_adapters
 from ..errors import UsageError, one_line_errors
-from ..files import read_json, write_json
+from ..files import write_json
 from ..models.adapter_model import AdapterModelMixin
 from ..modules import SparseWeight, prunable_weights
 from ..pruning import (
-    PRUNERS,
-    SCOPES,
     DegenerateScores,
     apply_masks_,
     build_pruner,
@@ -39,74 +34,11 @@ from ..pruning import (
     prune,
     sparsity_report,
 )
-from ..pruning.report import mask_hash
-from ..pruning.selection import kept_count
-from .resume import check_start, keep_backbone
+from .options import asked_sparsity, check_options
+from .resume import check_sparsity, check_start, describes, keep_backbone
 from .scoring import broadcast_masks, pruning_objective, untouched
 
 logger = logging.getLogger(__name__)
-
-
-@dataclass
-class PruneAtInitConfig(FairseqDataclass):
-    """Flags of every task with the hook."""
-
-    pruner: str = field(
-        default="none", metadata={"help": f"prune the adapters at initialisation: {', '.join(PRUNERS)}, or none"}
-    )
-    sparsity: Optional[float] = field(
-        default=None,
-        metadata={"help": "fraction of the adapters' weights to remove, 0 <= s < 1; needs a --pruner (default: 0)"},
-    )
-    large_sparse: int = field(
-        default=1, metadata={"help": "k: adapters that are k times larger, at sparsity 1 - 1/k; needs a --pruner"}
-    )
-    prune_scope: str = field(
-        default="global",
-        metadata={"help": "global: rank all matrices together; matrix: the same density in every matrix"},
-    )
-    prune_shuffle: bool = field(
-        default=False,
-        metadata={
-            "help": "keep as many weights of each matrix as the pruner chose, at random places: the control that tells "
-            "which weights matter from how many of each matrix (Frankle et al. 2021)"
-        },
-    )
-    prune_batches: int = field(
-        default=16,
-        metadata={
-            "help": "training batches that snip and grasp score on, over all processes; a batch costs about one "
-            "training step for snip and four for grasp"
-        },
-    )
-    prune_max_tokens: Optional[int] = field(
-        default=None,
-        metadata={
-            "help": "tokens of such a batch, at least the longest example: scores are computed in float32, which takes "
-            "more memory than training with --fp16 or --bf16 (default: --max-tokens)"
-        },
-    )
-    prune_seed: Optional[int] = field(
-        default=None,
-        metadata={"help": "seed of random scores, chance between equal ones and the pruning batches (default: --seed)"},
-    )
-    matmul_precision: Optional[str] = field(
-        default=None,
-        metadata={
-            "help": "of float32 matrix products: highest, high (TF32 on GPUs from Ampere on) or medium (bfloat16 on "
-            "CPUs that have it), which are faster; pruning is always scored at the highest (default: torch's)"
-        },
-    )
-    attention_kernel: Optional[str] = field(
-        default=None,
-        metadata={
-            "help": "of torch's attention: math is matrix products, which on a CPU are several times faster for "
-            "sequences of less than some hundred tokens, and slower for long ones (default: torch's choice)"
-        },
-    )
-    random_backbone: bool = field(
-        default=False, metadata={"help": "allow adapters on a randomly initialised backbone (tests, benchmarks)"}
-    )
 
 
 class PruneAtInitMixin:
@@ -117,7 +49,7 @@ class PruneAtInitMixin:
     @classmethod
     def setup_task(cls, cfg: DictConfig, **kwargs):
         with one_line_errors():
-            cfg.sparsity = _sparsity(cfg)
+            cfg.sparsity = asked_sparsity(cfg)
             cls.check_options(cfg)
         if cfg.matmul_precision is not None:
             torch.set_float32_matmul_precision(cfg.matmul_precision)
@@ -134,24 +66,7 @@ class PruneAtInitMixin:
         Raises:
             UsageError: an option is out of range, or two contradict each other.
         """
-        if cfg.pruner not in (*PRUNERS, "none"):
-            raise UsageError(f"unknown pruner {cfg.pruner!r}; choose one of {', '.join([*PRUNERS, 'none'])}")
-        if not 0 <= cfg.sparsity < 1:
-            raise UsageError(f"--sparsity {cfg.sparsity}: sparsity is the fraction removed, at least 0 and below 1")
-        if cfg.sparsity > 0 and cfg.pruner == "none":
-            raise UsageError(f"--sparsity {cfg.sparsity} needs a --pruner: {', '.join(PRUNERS)}")
-        if cfg.prune_shuffle and cfg.pruner == "none":
-            raise UsageError(f"--prune-shuffle needs a --pruner: {', '.join(PRUNERS)}")
-        if cfg.prune_scope not in SCOPES:
-            raise UsageError(f"unknown --prune-scope {cfg.prune_scope!r}; choose one of {', '.join(SCOPES)}")
-        if cfg.matmul_precision not in (None, "highest", "high", "medium"):
-            raise UsageError(f"unknown --matmul-precision {cfg.matmul_precision!r}; choose highest, high or medium")
-        if cfg.attention_kernel not in (None, "math"):
-            raise UsageError(f"unknown --attention-kernel {cfg.attention_kernel!r}; choose math, or leave it out")
-        if cfg.prune_batches < 1:
-            raise UsageError(f"--prune-batches {cfg.prune_batches}: at least one batch is needed")
-        if cfg.prune_max_tokens is not None and cfg.prune_max_tokens < 1:
-            raise UsageError(f"--prune-max-tokens {cfg.prune_max_tokens}: a batch has at least one token")
+        check_options(cfg)
 
     def build_model(self, cfg: DictConfig, from_checkpoint: bool = False) -> BaseFairseqModel:
         model = super().build_model(cfg, from_checkpoint)
@@ -230,7 +145,7 @@ class PruneAtInitMixin:
         elif isinstance(model, AdapterModelMixin):  # others are fairseq's own, which loads them
             resumed = self._load(model, cfg, path)
         file = Path(cfg.checkpoint.save_dir) / "sparsity.json"
-        if resumed and path != cfg.checkpoint.finetune_from_model and _describes(file, weights):
+        if resumed and path != cfg.checkpoint.finetune_from_model and describes(file, weights):
             return
         report = {"pruner": None, "sparsity": 0.0, "seconds": 0.0}
         if resumed:
@@ -266,7 +181,7 @@ class PruneAtInitMixin:
         except RuntimeError as error:  # torch's list of missing and unexpected keys
             raise UsageError(f"{path} does not fit --arch: {str(error)[:400]}") from error
         if resumed:
-            self._check_resumed(model, path)
+            check_sparsity(model, path, self.cfg.sparsity)
         else:
             fingerprint = backbone_fingerprint(model)
             check_backbone(cfg.model, fingerprint)
@@ -320,42 +235,3 @@ class PruneAtInitMixin:
             **(objective.size(next(model.parameters()).device) if objective else {"batches": 0, "examples": 0}),
             "seconds": round(time.perf_counter() - start, 3),
         }
-
-    def _check_resumed(self, model: BaseFairseqModel, path: str) -> None:
-        """A relaunch never prunes; it has to ask for what the checkpoint holds."""
-        weights = prunable_weights(model).values()
-        kept, total = sum(w.kept for w in weights), sum(w.total for w in weights)
-        # What a user knows of the sparsity may have four digits: 0.6667 of Large-Sparse k = 3.
-        if kept != kept_count(total, self.cfg.sparsity) and abs(1 - kept / total - self.cfg.sparsity) > 5e-5:
-            raise UsageError(
-                f"{path} holds adapters of sparsity {1 - kept / total:.4g}, and this command asks for "
-                f"{self.cfg.sparsity:.4g}; adapters are pruned once, at initialisation: ask for the same "
-                "--sparsity, or start anew from the backbone in another --save-dir"
-            )
-        logger.info("adapters of %s: %s of %s weights kept, not pruned again", path, f"{kept:,}", f"{total:,}")
-
-
-def _describes(file: Path, weights: dict[str, SparseWeight]) -> bool:
-    """Whether the report in ``file`` is of a model that has these weights left."""
-    try:
-        report = read_json(file)
-    except (FileNotFoundError, ValueError):  # none yet, or what a loss of power has left of it
-        return False
-    return report.get("mask_sha256") == mask_hash(weights)
-
-
-def _sparsity(cfg: DictConfig) -> float:
-    """What is asked for: ``1 - 1/k`` of Large-Sparse (He et al. 2022, SparseAdapter, §2.3), otherwise --sparsity."""
-    k = cfg.large_sparse
-    if k == 1:
-        if cfg.sparsity is None and cfg.pruner != "none":
-            raise UsageError(f"--pruner {cfg.pruner} needs a --sparsity, the fraction removed (0 for none)")
-        return cfg.sparsity or 0.0
-    if k < 1:
-        raise UsageError(f"--large-sparse {k}: a whole factor of at least 1")
-    if cfg.pruner == "none":
-        raise UsageError(f"--large-sparse {k} needs a --pruner: {', '.join(PRUNERS)}")
-    sparsity = 1 - 1 / k
-    if cfg.sparsity not in (None, sparsity):
-        raise UsageError(f"--large-sparse {k} is sparsity {sparsity:.4g}: leave out --sparsity {cfg.sparsity:g}")
-    return sparsity

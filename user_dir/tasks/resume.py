@@ -2,6 +2,7 @@
 
 import logging
 import os
+from pathlib import Path
 
 from fairseq.models import BaseFairseqModel
 from omegaconf import DictConfig
@@ -12,7 +13,10 @@ from ..checkpoint.adapter_only import check_is_backbone, fingerprint_of
 from ..checkpoint.start import changed_settings, check_direction, is_relaunch, read_state
 from ..checkpoint.upgrade import has_adapters
 from ..errors import UsageError
-from ..modules import holds_backbone, prunable_weights
+from ..files import read_json
+from ..modules import SparseWeight, holds_backbone, prunable_weights
+from ..pruning.report import mask_hash
+from ..pruning.selection import kept_count
 
 logger = logging.getLogger(__name__)
 
@@ -87,6 +91,33 @@ def keep_backbone(model: BaseFairseqModel, cfg: DictConfig, path: str, state: di
     moved = backbone != os.path.abspath(getattr(trained_with, "backbone", ""))
     if model.adapter_only and moved and holds_backbone(model, state["model"]):
         check_is_backbone(model, backbone, fingerprint, path)  # what is loaded is the file's own
+
+
+def check_sparsity(model: BaseFairseqModel, path: str, sparsity: float) -> None:
+    """A relaunch never prunes: it has to ask for the sparsity of what it has loaded from ``path``.
+
+    Raises:
+        UsageError: it asks for another ``sparsity``.
+    """
+    weights = prunable_weights(model).values()
+    kept, total = sum(w.kept for w in weights), sum(w.total for w in weights)
+    # What a user knows of the sparsity may have four digits: 0.6667 of Large-Sparse k = 3.
+    if kept != kept_count(total, sparsity) and abs(1 - kept / total - sparsity) > 5e-5:
+        raise UsageError(
+            f"{path} holds adapters of sparsity {1 - kept / total:.4g}, and this command asks for {sparsity:.4g}; "
+            "adapters are pruned once, at initialisation: ask for the same --sparsity, or start anew from the backbone "
+            "in another --save-dir"
+        )
+    logger.info("adapters of %s: %s of %s weights kept, not pruned again", path, f"{kept:,}", f"{total:,}")
+
+
+def describes(file: Path, weights: dict[str, SparseWeight]) -> bool:
+    """Whether the report in ``file`` is of a model that has these weights left."""
+    try:
+        report = read_json(file)
+    except (FileNotFoundError, ValueError):  # none yet, or what a loss of power has left of it
+        return False
+    return report.get("mask_sha256") == mask_hash(weights)
 
 
 def _backbone_now(named: str | None, start: str, recorded: str) -> str:

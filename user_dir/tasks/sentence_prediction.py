@@ -15,7 +15,8 @@ from ..errors import UsageError, one_line_errors
 from ..length_groups import LengthGroupedDataset, rebuild_batches
 from .heads import freeze_lm_head, head_outputs
 from .keep_all import KeepAllMixin
-from .prune_at_init import PruneAtInitConfig, PruneAtInitMixin
+from .options import PruneAtInitConfig
+from .prune_at_init import PruneAtInitMixin
 
 
 @dataclass

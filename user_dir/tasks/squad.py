@@ -5,7 +5,7 @@ Rajpurkar et al. (2016), SQuAD: 100,000+ Questions for Machine Comprehension of 
 """
 
 from contextlib import nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from fairseq.data import Dictionary
@@ -21,15 +21,16 @@ from ..length_groups import rebuild_batches
 from ..squad import Answer, SquadDataset, add_span_head, best_answers, load_split, score
 from .heads import freeze_lm_head, head_outputs
 from .keep_all import KeepAllMixin
-from .prune_at_init import PruneAtInitConfig, PruneAtInitMixin
+from .options import PruneAtInitConfig, flag
+from .prune_at_init import PruneAtInitMixin
 
 
 @dataclass
 class SquadConfig(PruneAtInitConfig):
-    data: str = field(default=MISSING, metadata={"help": "folder written by examples/squad/prepare.sh"})
-    max_positions: int = field(default=512, metadata={"help": "positions of the backbone"})
-    n_best: int = field(default=20, metadata={"help": "answers of a question that are kept, over all its windows"})
-    max_answer_length: int = field(default=30, metadata={"help": "longest answer in tokens"})
+    data: str = flag(MISSING, "folder written by examples/squad/prepare.sh")
+    max_positions: int = flag(512, "positions of the backbone")
+    n_best: int = flag(20, "answers of a question that are kept, over all its windows")
+    max_answer_length: int = flag(30, "longest answer in tokens")
     classification_head_name: str = II("criterion.classification_head_name")
 
 

@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from fairseq.tasks import register_task
 from fairseq.tasks.translation import TranslationConfig, TranslationTask
 
-from .prune_at_init import PruneAtInitConfig, PruneAtInitMixin
+from .options import PruneAtInitConfig
+from .prune_at_init import PruneAtInitMixin
 
 
 @dataclass

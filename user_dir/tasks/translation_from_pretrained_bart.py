@@ -6,7 +6,7 @@ symbol. The files of dictionaries have neither these symbols nor ``<mask>``: the
 ``--langs``, which therefore is that of pretraining.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import partial
 from typing import Optional
 
@@ -19,16 +19,14 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from ..errors import UsageError, one_line_errors
-from .prune_at_init import PruneAtInitConfig, PruneAtInitMixin
+from .options import PruneAtInitConfig, flag
+from .prune_at_init import PruneAtInitMixin
 
 
 @dataclass
 class SparseAdapterTranslationFromPretrainedBARTConfig(PruneAtInitConfig, TranslationConfig):
-    langs: Optional[str] = field(
-        default=None,
-        metadata={"help": "all languages of pretraining in its order, with commas between: ar_AR,cs_CZ,..."},
-    )
-    prepend_bos: bool = field(default=False, metadata={"help": "begin every sentence with <s>"})
+    langs: Optional[str] = flag(None, "all languages of pretraining in its order, with commas between: ar_AR,cs_CZ,...")
+    prepend_bos: bool = flag(False, "begin every sentence with <s>")
 
 
 @register_task(
