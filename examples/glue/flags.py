@@ -18,7 +18,7 @@ sys.path.append(str(Path(__file__).parents[1]))  # examples, for preparation
 import sparse_adapter  # noqa: E402, F401  (safe loading)
 import torch  # noqa: E402
 from preparation import recorded  # noqa: E402
-from sparse_adapter.checkpoint.start import read_state  # noqa: E402
+from sparse_adapter.checkpoint.loading import read_state  # noqa: E402
 from sparse_adapter.errors import UsageError, one_line_errors  # noqa: E402
 from sparse_adapter.tasks.options import PruneAtInitConfig  # noqa: E402
 

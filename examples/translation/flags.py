@@ -16,7 +16,7 @@ logging.disable(logging.INFO)
 
 import sparse_adapter  # noqa: E402, F401  (safe loading)
 import torch  # noqa: E402
-from sparse_adapter.checkpoint.start import read_state  # noqa: E402
+from sparse_adapter.checkpoint.loading import read_state  # noqa: E402
 from sparse_adapter.convert.architecture import train_options  # noqa: E402
 from sparse_adapter.errors import UsageError, one_line_errors  # noqa: E402
 

@@ -7,6 +7,7 @@ import torch
 from fairseq.data import Dictionary
 from fairseq.dataclass.configs import CheckpointConfig
 from omegaconf import OmegaConf
+from sparse_adapter.checkpoint.loading import read_state
 from sparse_adapter.checkpoint.start import (
     changed_settings,
     check_direction,
@@ -14,7 +15,6 @@ from sparse_adapter.checkpoint.start import (
     check_function,
     checkpoint_to_load,
     is_relaunch,
-    read_state,
 )
 from sparse_adapter.errors import UsageError
 from torch import nn

@@ -1,7 +1,7 @@
 import pytest
 import torch
-from sparse_adapter.checkpoint.upgrade import drop_fused_copies, fill_in_adapters, fill_in_versions, has_adapters
-from sparse_adapter.modules import is_adapter_key, sparse_weights
+from sparse_adapter.checkpoint.upgrade import drop_fused_copies, fill_in_adapters, fill_in_versions
+from sparse_adapter.modules import has_adapters, is_adapter_key, sparse_weights
 
 from ..conftest import state_copy
 

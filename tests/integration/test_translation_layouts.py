@@ -13,8 +13,8 @@ import pytest
 import torch
 from fairseq.data import Dictionary
 from fairseq.models import ARCH_CONFIG_REGISTRY, ARCH_MODEL_INV_REGISTRY, ARCH_MODEL_REGISTRY
+from sparse_adapter.checkpoint.loading import read_state
 from sparse_adapter.checkpoint.rebuild import rebuild
-from sparse_adapter.checkpoint.start import read_state
 from sparse_adapter.models.architectures import PREFIX
 from sparse_adapter.modules import is_adapter_key
 from sparse_adapter.serving import Translator

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from ..checkpoint.fingerprint import fingerprint
-from ..checkpoint.start import read_state
+from ..checkpoint.loading import read_state
 from ..errors import UsageError
 from ..modules import ADAPTER, SparseLinear, is_adapter_key, split_adapter_key
 from .bottleneck import BottleneckOptions

@@ -7,10 +7,10 @@ from omegaconf import DictConfig
 from torch import Tensor, nn
 
 from ..errors import UsageError
-from ..modules import holds_backbone, is_adapter_key, is_backbone_key
+from ..modules import has_adapters, holds_backbone, is_adapter_key, is_backbone_key
 from .fingerprint import fingerprint
-from .start import check_fits, read_state
-from .upgrade import has_adapters
+from .loading import read_state
+from .start import check_fits
 
 NAME_IT = (
     "name it with --backbone (fairseq-train, sparse-adapter) or "

@@ -17,6 +17,7 @@ from contextlib import contextmanager, suppress
 
 import numpy as np
 import torch
+from fairseq import checkpoint_utils
 
 from ..errors import UsageError, one_line_errors
 
@@ -54,6 +55,20 @@ def _fairseq_globals() -> Iterator[object]:
         yield (getattr(multiarray, name), f"numpy.core.multiarray.{name}")
     yield from (np.ndarray, np.dtype)
     yield from (type(np.dtype(kind)) for kind in ("float32", "float64", "int32", "int64", "bool"))
+
+
+def read_state(path: str) -> dict:
+    """The checkpoint, or adapter file, at ``path``.
+
+    Raises:
+        UsageError: there is no such file, or it is not a fairseq checkpoint. SystemExit: it is damaged or refused.
+    """
+    if not os.path.isfile(path):
+        raise UsageError(f"{path}: there is no such file")
+    state = checkpoint_utils.load_checkpoint_to_cpu(path)
+    if "model" not in state:
+        raise UsageError(f"{path} is not a fairseq checkpoint: it has no 'model'")
+    return state
 
 
 def allow_fairseq_globals() -> None:

@@ -97,8 +97,6 @@ def rebuild(state: dict) -> nn.Module:
     weights = {key: value for key, value in weights.items() if key not in heads}
     try:
         model.load_state_dict(weights, strict=True, model_cfg=args)
-    except UsageError:
-        raise
     except (RuntimeError, ValueError) as error:
         raise UsageError(f"the weights do not fit their own arguments: {str(error)[:300]}") from error
     return model

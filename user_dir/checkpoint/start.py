@@ -4,7 +4,6 @@ import os
 from argparse import Namespace
 
 import torch
-from fairseq import checkpoint_utils
 from omegaconf import DictConfig
 from torch import nn
 
@@ -42,20 +41,6 @@ def checkpoint_to_load(cfg: DictConfig) -> str | None:
     if not os.path.isfile(path):
         raise UsageError(f"{flag} {path}: there is no such file")
     return path
-
-
-def read_state(path: str) -> dict:
-    """The checkpoint, or adapter file, at ``path``.
-
-    Raises:
-        UsageError: there is no such file, or it is not a fairseq checkpoint. SystemExit: it is damaged or refused.
-    """
-    if not os.path.isfile(path):
-        raise UsageError(f"{path}: there is no such file")
-    state = checkpoint_utils.load_checkpoint_to_cpu(path)
-    if "model" not in state:
-        raise UsageError(f"{path} is not a fairseq checkpoint: it has no 'model'")
-    return state
 
 
 def is_relaunch(cfg: DictConfig, path: str) -> bool:

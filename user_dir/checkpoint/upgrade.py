@@ -52,10 +52,6 @@ def fill_in_adapters(model: nn.Module, state_dict: dict) -> None:
             )
 
 
-def has_adapters(state_dict: dict) -> bool:
-    return any(is_adapter_key(key) for key in state_dict)
-
-
 def _parameter(key: str) -> str:
     """The key without what differs between a dense and a compact weight."""
     return key.removesuffix(".values").removesuffix(f".{MASK_KEY}")

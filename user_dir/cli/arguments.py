@@ -5,7 +5,7 @@ from argparse import ArgumentParser
 from pathlib import Path
 
 from ..checkpoint.adapter_file import SUFFIX
-from ..checkpoint.start import read_state
+from ..checkpoint.loading import read_state
 from ..errors import UsageError
 
 FILE_HELP = f"fairseq checkpoint (.pt), whole or adapter-only, or adapter file ({SUFFIX})"

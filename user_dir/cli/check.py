@@ -11,9 +11,8 @@ import torch
 
 from ..checkpoint.adapter_only import backbone_fingerprint, check_is_backbone, fingerprint_of
 from ..checkpoint.rebuild import rebuild
-from ..checkpoint.upgrade import has_adapters
 from ..errors import UsageError
-from ..modules import holds_backbone, prunable_weights
+from ..modules import has_adapters, holds_backbone, prunable_weights
 from .arguments import FILE_HELP, add_backbone, read_file
 
 

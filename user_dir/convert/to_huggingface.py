@@ -14,11 +14,10 @@ from tqdm import tqdm
 from ..adapters.lora import merge_lora_
 from ..checkpoint.adapter_only import whole_state
 from ..checkpoint.rebuild import build_model, rebuild, recorded_arguments
-from ..checkpoint.upgrade import has_adapters
 from ..errors import UsageError
 from ..files import folder_at_once, write_json
 from ..models.architectures import PREFIX
-from ..modules import is_adapter_key
+from ..modules import has_adapters, is_adapter_key
 from .bart import BART, MBART
 from .byte_bpe import write_byte_bpe
 from .folder import CONFIG, SAFETENSORS

@@ -22,6 +22,11 @@ def holds_backbone(model: nn.Module, state_dict: Iterable[str]) -> bool:
     return any(is_backbone_key(model, key) for key in state_dict)
 
 
+def has_adapters(state_dict: Iterable[str]) -> bool:
+    """Whether a checkpoint's tensors, by their keys, include adapters."""
+    return any(is_adapter_key(key) for key in state_dict)
+
+
 def split_adapter_key(key: str) -> tuple[str, str, str, str]:
     """``(layer, family, site, rest)`` of an adapter's key.
 

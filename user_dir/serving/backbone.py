@@ -9,9 +9,9 @@ from ..adapters.lora import LowRank
 from ..checkpoint.adapter_only import backbone_fingerprint, fingerprint_of
 from ..checkpoint.rebuild import model_arguments
 from ..checkpoint.start import check_fits
-from ..checkpoint.upgrade import drop_fused_copies, fill_in_versions, has_adapters
+from ..checkpoint.upgrade import drop_fused_copies, fill_in_versions
 from ..errors import UsageError
-from ..modules import is_backbone_key, materialize_
+from ..modules import has_adapters, is_backbone_key, materialize_
 
 
 class Backbone:

@@ -11,7 +11,7 @@ from fairseq.tasks.translation import TranslationTask
 from omegaconf import OmegaConf
 from tqdm import tqdm
 
-from ..checkpoint.start import read_state
+from ..checkpoint.loading import read_state
 from ..errors import UsageError
 from .backbone import Backbone
 from .domains import PLAIN, Domain, Limits, generation, task_options

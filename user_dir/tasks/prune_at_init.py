@@ -20,12 +20,12 @@ from omegaconf import DictConfig
 from ..adapters.adapter_fusion import check_backbone
 from ..adapters.options import record
 from ..checkpoint.adapter_only import backbone_fingerprint, is_rounded
-from ..checkpoint.start import check_fits, check_function, checkpoint_to_load, read_state
-from ..checkpoint.upgrade import has_adapters
+from ..checkpoint.loading import read_state
+from ..checkpoint.start import check_fits, check_function, checkpoint_to_load
 from ..errors import UsageError, one_line_errors
 from ..files import write_json
 from ..models.adapter_model import AdapterModelMixin
-from ..modules import SparseWeight, prunable_weights
+from ..modules import SparseWeight, has_adapters, prunable_weights
 from ..pruning import (
     DegenerateScores,
     apply_masks_,

@@ -10,11 +10,11 @@ from omegaconf import DictConfig
 from ..adapters.adapter_fusion import same_sources
 from ..adapters.options import check_same_adapters, record
 from ..checkpoint.adapter_only import check_is_backbone, fingerprint_of
-from ..checkpoint.start import changed_settings, check_direction, is_relaunch, read_state
-from ..checkpoint.upgrade import has_adapters
+from ..checkpoint.loading import read_state
+from ..checkpoint.start import changed_settings, check_direction, is_relaunch
 from ..errors import UsageError
 from ..files import read_json
-from ..modules import SparseWeight, holds_backbone, prunable_weights
+from ..modules import SparseWeight, has_adapters, holds_backbone, prunable_weights
 from ..pruning.report import mask_hash
 from ..pruning.selection import kept_count
 
