@@ -1,5 +1,6 @@
 """What fairseq-generate wrote: the hypotheses in the order of the references. For the examples' ``score.py``."""
 
+import json
 import os
 import re
 from pathlib import Path
@@ -43,6 +44,13 @@ def read_lines(path: Path) -> list[str]:
         return path.read_text(encoding="utf-8").removesuffix("\n").split("\n")
     except FileNotFoundError as error:
         raise ScoreError(f"{path} is missing; prepare.sh writes it for valid and test") from error
+
+
+def write_scores(save_dir: Path, subset: str, hypotheses: list[str], scores: dict) -> None:
+    """``hypotheses.txt`` and ``scores.json``; of another subset than test, its name is in theirs."""
+    suffix = "" if subset == "test" else f"-{subset}"
+    write(save_dir / f"hypotheses{suffix}.txt", "".join(line + "\n" for line in hypotheses))
+    write(save_dir / f"scores{suffix}.json", json.dumps(scores, indent=1) + "\n")
 
 
 def write(path: Path, text: str) -> None:

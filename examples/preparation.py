@@ -26,6 +26,8 @@ BPE_FILES = {
 }
 WORDPIECE_FILE = "vocab.txt"
 
+SPLITS = ("train", "valid", "test")
+
 # Words of a foreign dictionary are mostly unknown; the right one leaves some, of a rare script.
 MAX_UNKNOWN = 0.2
 
@@ -91,6 +93,23 @@ def quiet() -> Iterator[None]:
         yield
     finally:
         logging.disable(former)
+
+
+def binarise(
+    text: Path, output: Path, languages: tuple[str, str], dictionaries: tuple[Path, Path], workers: int
+) -> None:
+    """Run fairseq-preprocess over the encoded splits in ``text``, ``train.LANGUAGE`` and so on."""
+    with quiet():
+        from fairseq import options
+        from fairseq_cli import preprocess
+
+        (source, target), (srcdict, tgtdict) = languages, dictionaries
+        flags = ["--source-lang", source, "--target-lang", target, "--destdir", str(output), "--workers", str(workers)]
+        flags += ["--srcdict", str(srcdict), "--tgtdict", str(tgtdict)]
+        for split in SPLITS:
+            flags += [f"--{split}pref", str(text / split)]
+        preprocess.main(options.get_preprocessing_parser().parse_args(flags))
+    (output / "preprocess.log").unlink(missing_ok=True)
 
 
 def check_backbone(folder: Path) -> None:

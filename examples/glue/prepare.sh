@@ -28,9 +28,6 @@ data_settings
 [[ -n "${GLUE_DIR:-}" ]] || fail "set GLUE_DIR to the folder with CoLA, MRPC, ...; --help lists the settings"
 make_minilm
 
-limits=(${MAX_LENGTH:+--max-length "$MAX_LENGTH"})
-if [[ -n "${LIMIT_TRAIN:-}" ]]; then limits+=(--limit-train "$LIMIT_TRAIN"); fi
-if [[ -n "${LIMIT_VALID:-}" ]]; then limits+=(--limit-valid "$LIMIT_VALID"); fi
-
 exec python examples/glue/prepare.py --task "$TASK" --glue-dir "$GLUE_DIR" --backbone-dir "$BACKBONE_DIR" \
-    --data "$DATA" ${limits[@]+"${limits[@]}"}
+    --data "$DATA" ${MAX_LENGTH:+--max-length "$MAX_LENGTH"} \
+    ${LIMIT_TRAIN:+--limit-train "$LIMIT_TRAIN"} ${LIMIT_VALID:+--limit-valid "$LIMIT_VALID"}

@@ -30,10 +30,7 @@ for name in SQUAD_TRAIN SQUAD_DEV; do
 done
 make_minilm
 
-limits=()
-if [[ -n "${LIMIT_TRAIN:-}" ]]; then limits+=(--limit-train "$LIMIT_TRAIN"); fi
-if [[ -n "${LIMIT_DEV:-}" ]]; then limits+=(--limit-dev "$LIMIT_DEV"); fi
-
 exec python examples/squad/prepare.py --train "$SQUAD_TRAIN" --dev "$SQUAD_DEV" --backbone-dir "$BACKBONE_DIR" \
     --data "$DATA" --max-length "${MAX_LENGTH:-384}" --doc-stride "${DOC_STRIDE:-128}" \
-    --max-question "${MAX_QUESTION:-64}" ${limits[@]+"${limits[@]}"}
+    --max-question "${MAX_QUESTION:-64}" \
+    ${LIMIT_TRAIN:+--limit-train "$LIMIT_TRAIN"} ${LIMIT_DEV:+--limit-dev "$LIMIT_DEV"}

@@ -21,9 +21,11 @@ sys.path.append(str(Path(__file__).parents[1]))  # examples, for preparation
 
 from preparation import (  # noqa: E402
     BPE_FILES,
+    SPLITS,
     DataError,
     Parser,
     at_least,
+    binarise,
     check_output,
     exit_when_terminated,
     load_bpe,
@@ -34,8 +36,6 @@ from preparation import (  # noqa: E402
     unknown_share,
     write_lines,
 )
-
-SPLITS = ("train", "valid", "test")
 
 Encoder = Callable[[str], list[str]]
 
@@ -113,20 +113,6 @@ def encode_split(pairs: list[Pair], pool, symbols: set[str], args: argparse.Name
     return counts
 
 
-def binarise(text: Path, output: Path, dictionary: Path, workers: int) -> None:
-    """Run fairseq-preprocess over the encoded splits."""
-    with quiet():
-        from fairseq import options
-        from fairseq_cli import preprocess
-
-        flags = ["--source-lang", "source", "--target-lang", "target", "--joined-dictionary"]
-        flags += ["--srcdict", str(dictionary), "--destdir", str(output), "--workers", str(workers)]
-        for split in SPLITS:
-            flags += [f"--{split}pref", str(text / split)]
-        preprocess.main(options.get_preprocessing_parser().parse_args(flags))
-    (output / "preprocess.log").unlink(missing_ok=True)
-
-
 def check_folders(args: argparse.Namespace) -> None:
     """Refuse settings that cannot work, and an output folder that is not ours to replace."""
     if not args.raw.is_dir():
@@ -157,7 +143,8 @@ def prepare(args: argparse.Namespace) -> dict:
             }
         for split, (_, empty) in splits.items():
             counts[split]["empty"] += empty
-        binarise(text, folder, args.backbone_dir / "dict.txt", args.workers)
+        dictionary = args.backbone_dir / "dict.txt"
+        binarise(text, folder, ("source", "target"), (dictionary, dictionary), args.workers)
         shutil.rmtree(text)
         for split in ("valid", "test"):
             write_lines(folder / f"{split}.document.txt", (pair.document for pair in splits[split][0]))

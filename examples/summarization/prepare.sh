@@ -26,12 +26,6 @@ no_arguments "$@"
 
 [[ -n "${RAW:-}" ]] || fail "set RAW to the folder with train, valid and test; --help lists the settings"
 
-limits=()
-for split in TRAIN VALID TEST; do
-    name="LIMIT_$split"
-    if [[ -n "${!name:-}" ]]; then limits+=("--limit-$(LC_ALL=C tr '[:upper:]' '[:lower:]' <<<"$split")" "${!name}"); fi
-done
-
 exec python examples/summarization/prepare.py \
     --raw "$RAW" \
     --data "${DATA:-data-bin/$(basename "$RAW")}" \
@@ -40,4 +34,6 @@ exec python examples/summarization/prepare.py \
     --max-source "${MAX_SOURCE:-512}" \
     --max-target "${MAX_TARGET:-128}" \
     --workers "${WORKERS:-2}" \
-    ${limits[@]+"${limits[@]}"}
+    ${LIMIT_TRAIN:+--limit-train "$LIMIT_TRAIN"} \
+    ${LIMIT_VALID:+--limit-valid "$LIMIT_VALID"} \
+    ${LIMIT_TEST:+--limit-test "$LIMIT_TEST"}

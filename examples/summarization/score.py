@@ -14,7 +14,6 @@ takes all letters, marks and digits, Chinese and Japanese ones one by one, and n
 """
 
 import argparse
-import json
 import re
 import sys
 import unicodedata
@@ -27,7 +26,7 @@ from tqdm import tqdm
 
 sys.path.append(str(Path(__file__).parents[1]))  # examples, for hypotheses
 
-from hypotheses import ScoreError, generated, read_lines, write  # noqa: E402
+from hypotheses import ScoreError, generated, read_lines, write_scores  # noqa: E402
 
 METRICS = ("rouge1", "rouge2", "rougeL", "rougeLsum")
 # The end of a sentence: a mark, closing quotes or brackets, white space, and a start that is not lower case.
@@ -108,9 +107,7 @@ def main(argv: list[str] | None = None) -> None:
             print(f"note: ROUGE ignores {share:.0%} of the letters; ROUGE_WORDS=unicode counts them", file=sys.stderr)
         scores = rouge(hypotheses, references, args.words)
         scores |= {} if args.words == "english" else {"words": args.words}
-        suffix = "" if args.subset == "test" else f"-{args.subset}"
-        write(args.save_dir / f"hypotheses{suffix}.txt", "".join(line + "\n" for line in hypotheses))
-        write(args.save_dir / f"scores{suffix}.json", json.dumps(scores, indent=1) + "\n")
+        write_scores(args.save_dir, args.subset, hypotheses, scores)
     except (ScoreError, OSError, UnicodeDecodeError) as error:
         sys.exit(f"error: {' '.join(str(error).split())}")
     print(tabulate([scores], headers="keys", floatfmt=".2f", tablefmt="github"))

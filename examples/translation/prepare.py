@@ -16,9 +16,11 @@ sys.path.append(str(Path(__file__).parents[1]))  # examples, for preparation
 
 from pieces import KINDS, SENTENCEPIECE, bpe_files, copy_backbone, find_kind, learn, load_encoders  # noqa: E402
 from preparation import (  # noqa: E402
+    SPLITS,
     DataError,
     Parser,
     at_least,
+    binarise,
     check_output,
     exit_when_terminated,
     one_line_errors,
@@ -29,7 +31,6 @@ from preparation import (  # noqa: E402
     write_lines,
 )
 
-SPLITS = ("train", "valid", "test")
 REMEDY = "the BPE must be the backbone's"
 
 Text = dict[str, list[str]]  # sentences by language
@@ -97,21 +98,6 @@ def count_pieces(sentences: list[str], dictionary: Path) -> tuple[int, int]:
     return number, unknown
 
 
-def binarise(text: Path, output: Path, languages: tuple[str, str], workers: int) -> None:
-    """Run fairseq-preprocess over the encoded splits, with the dictionaries in ``text``."""
-    with quiet():
-        from fairseq import options
-        from fairseq_cli import preprocess
-
-        source, target = languages
-        flags = ["--source-lang", source, "--target-lang", target, "--destdir", str(output), "--workers", str(workers)]
-        flags += ["--srcdict", str(text / f"dict.{source}.txt"), "--tgtdict", str(text / f"dict.{target}.txt")]
-        for split in SPLITS:
-            flags += [f"--{split}pref", str(text / split)]
-        preprocess.main(options.get_preprocessing_parser().parse_args(flags))
-    (output / "preprocess.log").unlink(missing_ok=True)
-
-
 def check_settings(args: argparse.Namespace) -> None:
     """Refuse what cannot work before anything is read, and find out the kind of BPE."""
     if args.source == args.target:
@@ -160,7 +146,8 @@ def prepare(args: argparse.Namespace) -> dict:
                 write_lines(text / f"{split}.{language}", pieces[language])
                 if split != "train":
                     write_lines(folder / f"{split}.{language}", sentences[language])
-        binarise(text, folder, languages, args.workers)
+        dictionaries = tuple(text / f"dict.{language}.txt" for language in languages)
+        binarise(text, folder, languages, dictionaries, args.workers)
         for file in bpe_files(text, args.bpe):
             shutil.move(file, folder / file.name)
         shutil.rmtree(text)

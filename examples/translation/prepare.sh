@@ -28,12 +28,8 @@ data_settings
 
 [[ -n "${RAW:-}" ]] || fail "set RAW to the folder with train, valid and test; --help lists the settings"
 
-options=()
-if [[ -n "${BACKBONE_DIR:-}" ]]; then options+=(--backbone-dir "$BACKBONE_DIR"); fi
-if [[ -n "${BPE:-}" ]]; then options+=(--bpe "$BPE"); fi
-if [[ -n "${TOKENIZER:-}" ]]; then options+=(--tokenizer "$TOKENIZER"); fi
-if [[ -n "${LANGS:-}" ]]; then options+=(--langs "$LANGS"); fi
-if [[ "${SEPARATE:-0}" == 1 ]]; then options+=(--separate); fi
+if [[ "${SEPARATE:-0}" != 1 ]]; then SEPARATE=; fi
 exec python examples/translation/prepare.py --source "$SRC" --target "$TGT" --raw "$RAW" --data "$DATA" \
     --vocabulary "${VOCAB:-8000}" --max-length "${MAX_LENGTH:-250}" --workers "${WORKERS:-2}" \
-    ${options[@]+"${options[@]}"}
+    ${BACKBONE_DIR:+--backbone-dir "$BACKBONE_DIR"} ${BPE:+--bpe "$BPE"} ${TOKENIZER:+--tokenizer "$TOKENIZER"} \
+    ${LANGS:+--langs "$LANGS"} ${SEPARATE:+--separate}

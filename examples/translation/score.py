@@ -8,7 +8,6 @@ with its signature. Subsets other than test go to ``hypotheses-SUBSET.txt`` and 
 """
 
 import argparse
-import json
 import re
 import sys
 from pathlib import Path
@@ -18,7 +17,7 @@ from tabulate import tabulate
 
 sys.path.append(str(Path(__file__).parents[1]))  # examples, for hypotheses
 
-from hypotheses import ScoreError, generated, read_lines, write  # noqa: E402
+from hypotheses import ScoreError, generated, read_lines, write_scores  # noqa: E402
 
 # ISO 639-3 of what sacrebleu has tokenizers for, and codes of languages without spaces that it has none for.
 TOKENIZED = {"zho": "zh", "cmn": "zh", "yue": "zh", "jpn": "ja", "kor": "ko"}
@@ -60,9 +59,7 @@ def main(argv: list[str] | None = None) -> None:
         references = read_lines(args.references)
         hypotheses = generated(args.log, len(references))
         scores = score(hypotheses, references, args.language)
-        suffix = "" if args.subset == "test" else f"-{args.subset}"
-        write(args.save_dir / f"hypotheses{suffix}.txt", "".join(line + "\n" for line in hypotheses))
-        write(args.save_dir / f"scores{suffix}.json", json.dumps(scores, indent=1) + "\n")
+        write_scores(args.save_dir, args.subset, hypotheses, scores)
     except (ScoreError, OSError, UnicodeDecodeError) as error:
         sys.exit(f"error: {' '.join(str(error).split())}")
     print(tabulate([[scores["bleu"], scores["chrf"], scores["n"]]], ["BLEU", "chrF", "n"], "github", floatfmt=".2f"))
