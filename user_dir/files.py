@@ -29,6 +29,21 @@ def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 
 
+def read_object(path: Path) -> dict:
+    """A JSON object; empty if there is no such file.
+
+    Raises:
+        UsageError: it is damaged or something else.
+    """
+    try:
+        found = read_json(path) if path.is_file() else {}
+    except ValueError as error:
+        raise UsageError(f"{path} is no JSON ({error})") from error
+    if not isinstance(found, dict):
+        raise UsageError(f"{path} holds no names with values")
+    return found
+
+
 def write_json(path: Path, data: object) -> None:
     with written_at_once(path) as temporary:
         temporary.write_text(json.dumps(data, indent=1) + "\n", encoding="utf-8")

@@ -8,7 +8,8 @@ import json
 from pathlib import Path
 
 from ..errors import UsageError
-from .tokenizer_files import TOKENIZER, by_row, model_type, read_json, read_lines, steps
+from ..files import read_object
+from .tokenizer_files import TOKENIZER, by_row, model_type, read_lines, steps
 from .vocabulary import DICTIONARY, MASK, SPECIAL, Vocabulary, append_added
 
 ENCODER, MERGES = "encoder.json", "vocab.bpe"  # fairseq's names
@@ -26,7 +27,7 @@ def read_byte_bpe(folder: Path, rows: int) -> Vocabulary | None:
         raise UsageError(
             f"{folder}: the first tokens are {' '.join(tokens[:4])}, and fairseq's are {' '.join(SPECIAL)}"
         )
-    if read_json(folder / TOKENIZER).get("add_prefix_space"):
+    if read_object(folder / TOKENIZER).get("add_prefix_space"):
         notes.append("--bpe gpt2 puts no blank before a text, unlike the tokenizer (add_prefix_space): begin with one")
     tokens += [f"unused{i}" for i in range(len(tokens), rows)]
     symbols = [*SPECIAL, *(MASK if token == MASK else str(i) for i, token in enumerate(tokens) if i >= len(SPECIAL))]
@@ -37,14 +38,14 @@ def read_byte_bpe(folder: Path, rows: int) -> Vocabulary | None:
 
 
 def _vocabulary_and_merges(folder: Path) -> tuple[list[str], list[str]] | None:
-    tokenizer = read_json(folder / "tokenizer.json")
+    tokenizer = read_object(folder / "tokenizer.json")
     is_bpe = model_type(tokenizer) == "BPE"
     if is_bpe and not _of_bytes(tokenizer):
         return None
     if (folder / THEIR_ENCODER).is_file() and (folder / THEIR_MERGES).is_file():
         merges = read_lines(folder / THEIR_MERGES)
         merges = [merge for i, merge in enumerate(merges) if merge and (i or not merge.startswith("#version"))]
-        return by_row(read_json(folder / THEIR_ENCODER), folder / THEIR_ENCODER), merges
+        return by_row(read_object(folder / THEIR_ENCODER), folder / THEIR_ENCODER), merges
     if not is_bpe:
         return None
     model = tokenizer["model"]
@@ -67,7 +68,7 @@ def write_byte_bpe(source: Path, folder: Path, rows: int) -> bool:
     files = [source / name for name in (DICTIONARY, ENCODER, MERGES)]
     if not all(file.is_file() for file in files):
         return False
-    numbers = {str(number): token for token, number in read_json(source / ENCODER).items()}
+    numbers = {str(number): token for token, number in read_object(source / ENCODER).items()}
     with files[0].open(encoding="utf-8") as lines:
         symbols = [*SPECIAL, *(line.split(" ")[0] for line in lines if line.strip())]
     if MASK not in symbols and len(symbols) < rows:

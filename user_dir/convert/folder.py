@@ -10,7 +10,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from ..errors import UsageError
-from .tokenizer_files import read_json
+from ..files import read_object
 
 CONFIG = "config.json"
 SAFETENSORS, PICKLE = "model.safetensors", "pytorch_model.bin"
@@ -29,7 +29,7 @@ def read_config(folder: Path) -> dict:
         raise UsageError(
             f"{folder} is not a model folder of transformers, with a {CONFIG}; a fairseq checkpoint goes with --to hf"
         )
-    return read_json(folder / CONFIG)
+    return read_object(folder / CONFIG)
 
 
 def open_tensors(folder: Path) -> dict[str, Load]:
@@ -42,7 +42,7 @@ def open_tensors(folder: Path) -> dict[str, Load]:
         if (folder / name).is_file():
             return _open(folder / name)
         if (folder / (name + INDEX)).is_file():
-            where = read_json(folder / (name + INDEX)).get("weight_map")
+            where = read_object(folder / (name + INDEX)).get("weight_map")
             if not isinstance(where, dict):
                 raise UsageError(f"{folder / (name + INDEX)} has no weight_map of tensors and files")
             files = sorted(set(where.values()))

@@ -14,12 +14,16 @@ from ..checkpoint.adapter_file import fresh_checkpoint
 from ..errors import UsageError
 from ..files import folder_at_once
 from .architecture import architecture, train_options
+from .bart import BART, MBART
+from .bert import BERT
 from .folder import Load, open_tensors, read_config
 from .kind import AXES, VOCAB, Kind, Row, required
-from .kinds import KINDS
+from .roberta import ROBERTA, XLMR
 from .vocabulary import DICTIONARY, Vocabulary
 
 MODEL = "model.pt"
+# By transformers' model_type.
+KINDS = {"bert": BERT, "roberta": ROBERTA, "xlm-roberta": XLMR, "bart": BART, "mbart": MBART}
 # Buffers that some versions of transformers save, and their oldest names of a LayerNorm's parameters.
 BUFFERS = re.compile(r"(^|\.)(position_ids|token_type_ids|version)$")
 OLD_NAMES = {".gamma": ".weight", ".beta": ".bias"}

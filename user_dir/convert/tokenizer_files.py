@@ -1,28 +1,11 @@
 """What the files of a tokenizer of transformers say."""
 
-import json
 from pathlib import Path
 
 from ..errors import UsageError
+from ..files import read_object
 
 TOKENIZER = "tokenizer_config.json"
-
-
-def read_json(path: Path) -> dict:
-    """A JSON object; empty if there is no such file.
-
-    Raises:
-        UsageError: it is damaged or something else.
-    """
-    if not path.is_file():
-        return {}
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise UsageError(f"{path} is no JSON ({error})") from error
-    if not isinstance(data, dict):
-        raise UsageError(f"{path} is no JSON object")
-    return data
 
 
 def read_lines(path: Path) -> list[str]:
@@ -69,17 +52,17 @@ def by_row(ids: dict[str, int], path: Path) -> list[str]:
 
 def added_tokens(folder: Path) -> dict[int, str]:
     """Tokens that a tokenizer has beside its vocabulary, by id, from any of the files that say so."""
-    added = read_json(folder / "tokenizer.json").get("added_tokens") or []
+    added = read_object(folder / "tokenizer.json").get("added_tokens") or []
     tokens = {entry["id"]: entry["content"] for entry in added}
-    decoder = read_json(folder / TOKENIZER).get("added_tokens_decoder") or {}
+    decoder = read_object(folder / TOKENIZER).get("added_tokens_decoder") or {}
     tokens |= {int(i): entry["content"] for i, entry in decoder.items()}
-    return tokens | {i: token for token, i in read_json(folder / "added_tokens.json").items()}
+    return tokens | {i: token for token, i in read_object(folder / "added_tokens.json").items()}
 
 
 def token_name(folder: Path, name: str, default: str) -> str:
     """What a tokenizer calls one of its special tokens, such as ``cls_token``."""
     for file in ("special_tokens_map.json", TOKENIZER):
-        token = read_json(folder / file).get(name)
+        token = read_object(folder / file).get(name)
         if token:
             return token["content"] if isinstance(token, dict) else token
     return default

@@ -10,7 +10,8 @@ from pathlib import Path
 import torch
 
 from ..errors import UsageError
-from .tokenizer_files import TOKENIZER, by_row, model_type, read_json, read_lines, steps, token_name
+from ..files import read_object
+from .tokenizer_files import TOKENIZER, by_row, model_type, read_lines, steps, token_name
 from .vocabulary import MASK, SPECIAL, Vocabulary, append_added
 
 FILE = "vocab.txt"
@@ -34,7 +35,7 @@ def read_wordpiece(folder: Path, rows: int) -> Vocabulary:
     files = {FILE: folder / FILE if (folder / FILE).is_file() else "".join(f"{piece}\n" for piece in pieces)}
     if (folder / TOKENIZER).is_file():  # says whether the pieces are cased
         files[TOKENIZER] = folder / TOKENIZER
-    config = read_json(folder / TOKENIZER)
+    config = read_object(folder / TOKENIZER)
     general = _general(folder)
     said = dict(general or {})
     if (unknown := unknown_token(folder)) != config.get("unk_token", NAMES["unk_token"]):
@@ -70,7 +71,7 @@ def normalization(folder: Path) -> dict[str, bool | None]:
 
     Where ``tokenizer_config.json`` does not say whether letters are lowered, a vocabulary with capitals says no.
     """
-    config = read_json(folder / TOKENIZER) | (_general(folder) or {})
+    config = read_object(folder / TOKENIZER) | (_general(folder) or {})
     words = (piece for piece in _pieces(folder) or [] if not piece.startswith(("[", "<")))  # [CLS], Google's <S>
     capitals = any(piece != piece.lower() for piece in words)
     return {
@@ -81,7 +82,7 @@ def normalization(folder: Path) -> dict[str, bool | None]:
 
 
 def _tokenizer_class(folder: Path) -> str:
-    named = (read_json(folder / file).get("tokenizer_class") for file in (TOKENIZER, "config.json"))
+    named = (read_object(folder / file).get("tokenizer_class") for file in (TOKENIZER, "config.json"))
     return next(filter(None, named), CLASSES[0]).removesuffix("Fast")
 
 
@@ -92,7 +93,7 @@ def _general(folder: Path) -> dict | None:
     """
     if _tokenizer_class(folder) not in GENERAL:
         return None
-    tokenizer = read_json(folder / "tokenizer.json")
+    tokenizer = read_object(folder / "tokenizer.json")
     found = [step for part in ("normalizer", "pre_tokenizer") for step in steps(tokenizer, part)]
     if tokenizer and [step.get("type") for step in found] != ["BertNormalizer", "BertPreTokenizer"]:
         return None
@@ -113,7 +114,7 @@ def _pieces(folder: Path) -> list[str] | None:
         while pieces and not pieces[-1]:
             pieces.pop()
         return pieces
-    tokenizer = read_json(folder / "tokenizer.json")
+    tokenizer = read_object(folder / "tokenizer.json")
     if model_type(tokenizer) != "WordPiece":
         return None
     return by_row(tokenizer["model"].get("vocab"), folder / "tokenizer.json")

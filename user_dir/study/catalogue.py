@@ -25,6 +25,22 @@ class Known:
     curve: tuple[str, ...] = ("acc",)
 
 
+@dataclass(frozen=True)
+class Example:
+    """What the scripts of an example do by default.
+
+    Args:
+        scored: the set that ``evaluate.sh`` scores.
+        takes_best: whether it takes the checkpoint that is best on the validation set, and not the last.
+        metric, curve: those of :class:`Known`, of tasks that only their example is known of.
+    """
+
+    scored: str
+    takes_best: bool = False
+    metric: str | None = None
+    curve: tuple[str, ...] = ("acc", "loss")
+
+
 def _glue(label: str, *curve: str) -> Known:
     return Known("glue", label, {"TASK": label.lower()}, None, curve or ("acc",))
 
@@ -42,19 +58,26 @@ KNOWN = {
     "xsum": Known("summarization", "XSum", {}, "rouge2", ("rouge2", "loss")),
     "squad": Known("squad", "SQuAD", {}, "f1", ("f1",)),
 }
-# Of tasks that only their example is known of.
-METRICS = {"summarization": "rouge2", "squad": "f1", "translation": "bleu"}
-CURVES = {"summarization": ("rouge2", "loss"), "squad": ("f1",), "translation": ("bleu", "loss")}
-BEST = ("summarization", "translation")  # examples whose evaluate.sh takes the best checkpoint by default
-# The set of it that is scored, as an example's scripts have it by default.
-SCORED = {"glue": "dev", "squad": "dev", "summarization": "test", "translation": "test"}
+EXAMPLES = {
+    "glue": Example("dev"),
+    "squad": Example("dev", metric="f1", curve=("f1",)),
+    "summarization": Example("test", takes_best=True, metric="rouge2", curve=("rouge2", "loss")),
+    "translation": Example("test", takes_best=True, metric="bleu", curve=("bleu", "loss")),
+}
 # Metrics of which less is better.
 DESCENDING = ("loss", "nll_loss", "ppl", "perplexity", "ter", "wer", "cer", "mse", "rmse", "mae", "error", "error_rate")
 
 
+def described(task: str, example: str) -> Known:
+    """The task by its name, or else as its example's."""
+    own = EXAMPLES.get(example) or Example("")
+    return KNOWN.get(task) or Known(example, task, metric=own.metric, curve=own.curve)
+
+
 def evaluated_checkpoint(example: str) -> str:
     """The file that the example's evaluate.sh takes by default."""
-    return "checkpoint_best.pt" if example in BEST else "checkpoint_last.pt"
+    takes_best = example in EXAMPLES and EXAMPLES[example].takes_best
+    return "checkpoint_best.pt" if takes_best else "checkpoint_last.pt"
 
 
 def data_settings(example: str, folder: Path) -> dict[str, str]:

@@ -14,7 +14,7 @@ from omegaconf.errors import OmegaConfBaseException
 from ..adapters import ADAPTERS
 from ..errors import UsageError
 from ..pruning import PRUNERS
-from .catalogue import CURVES, DECIDED, FIXED, KNOWN, METRICS, PREPARED, SCORED, SETTINGS, TRAINED, data_settings
+from .catalogue import DECIDED, EXAMPLES, FIXED, KNOWN, PREPARED, SETTINGS, TRAINED, data_settings, described
 
 KEYS = (
     *("data", "backbone", "backbones", "tasks", "seeds", "grid", "env", "prepare", "flags"),
@@ -171,11 +171,10 @@ def _task(name: str, entry: dict, raw: dict, examples: Path) -> Task:
     curve = [entry["curve"]] if isinstance(entry.get("curve"), str) else entry.get("curve") or []
     if not (isinstance(curve, list) and all(isinstance(metric, str) for metric in curve)):
         raise UsageError(f"{where}: curve {curve!r} is no metric and no list of metrics")
-    known = KNOWN.get(name)
-    if known is None and "example" not in entry:
+    if name not in KNOWN and "example" not in entry:
         near = _nearest(name, KNOWN)
         raise UsageError(f"unknown task {name!r}{near}; say its example, or take one of {_list(KNOWN)}")
-    example = entry.get("example") or known.example
+    example = entry.get("example") or KNOWN[name].example
     scripts = Path(example).absolute() if (Path(example) / "train.sh").is_file() else examples / example
     for script in SCRIPTS:
         if not (scripts / script).is_file():
@@ -183,7 +182,8 @@ def _task(name: str, entry: dict, raw: dict, examples: Path) -> Task:
     if scripts.resolve().parent == examples.resolve():  # named by its path
         example = scripts.resolve().name
         scripts = examples / example
-    base = known.env if known and known.example == example else {}
+    known = described(name, example)
+    base = known.env if known.example == example else {}
     data = entry.get("data", raw.get("data"))
     if data is None:
         raise UsageError(f"{where}: data is missing: the folder of the raw data")
@@ -192,21 +192,21 @@ def _task(name: str, entry: dict, raw: dict, examples: Path) -> Task:
     prepare = _settings(raw.get("prepare"), "prepare") | _settings(entry.get("prepare"), f"{where}.prepare")
     return Task(
         name=name,
-        label=entry.get("label") or (known.label if known else name),
+        label=entry.get("label") or known.label,
         scripts=scripts,
         base=dict(base),
         prepare=data_settings(example, Path(data).absolute()) | prepare,
         env=_settings(raw.get("env"), "env") | _settings(entry.get("env"), f"{where}.env"),
         flags=(*_words(raw.get("flags")), *_words(entry.get("flags"))),
-        metric=entry.get("metric") or (known.metric if known else METRICS.get(example)),
-        curve=tuple(curve) or (known.curve if known else CURVES.get(example, ("acc", "loss"))),
+        metric=entry.get("metric") or known.metric,
+        curve=tuple(curve) or known.curve,
         backbones=_backbones(entry if {"backbone", "backbones"} & set(entry) else raw, where),
     )
 
 
 def _check_settings(task: Task, blocks: Iterable[dict], examples: Path) -> None:
     """Refuse settings that would do nothing: other scripts' than they are given to, and misspelt ones."""
-    known = task.scripts.parent == examples and task.scripts.name in SCORED
+    known = task.scripts.parent == examples and task.scripts.name in EXAMPLES
     others = [backbone.env for backbone in task.backbones] + [block["env"] for block in blocks]
     for where, settings, elsewhere in (
         ("prepare", task.prepare, TRAINED),

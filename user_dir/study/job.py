@@ -19,7 +19,7 @@ from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from ..errors import UsageError, one_line_errors
-from ..files import read_json, write_json
+from ..files import read_object, write_json
 from .catalogue import DESCENDING, SETTINGS, evaluated_checkpoint
 from .curves import learning_curve
 from .locks import locked, one_gpu
@@ -149,7 +149,7 @@ def _begin(folder: Path, run: Run, data: Preparation) -> bool:
         if not scored and any(folder.glob("checkpoint*.pt")):
             raise JobFailed(f"{folder} has checkpoints and no scores, and is none of the study's: finish or move it")
         write_json(settings, settings_of(run) | {"adopted": scored, "prepared": data.env})
-    return _read(settings)["adopted"]
+    return read_object(settings)["adopted"]
 
 
 def _train_and_evaluate(study: Path, folder: Path, run: Run, resume: bool, env: dict, held: list[int]) -> None:
@@ -201,11 +201,11 @@ def collect(folder: Path, run: Run) -> dict:
     """
     if not (folder / "scores.json").exists():
         raise JobFailed("evaluate.sh ended well and wrote no scores.json (log: evaluate.log)")
-    scores = _read(folder / "scores.json")
+    scores = read_object(folder / "scores.json")
     metric, value = score_of(scores, run.metric)
     log = folder / "train.log"
-    settings = _read(folder / "settings.json")
-    report = _read(folder / "sparsity.json")
+    settings = read_object(folder / "settings.json")
+    report = read_object(folder / "sparsity.json")
     trained = report.get("trained", {})
     return {
         "run": run.name,
@@ -228,8 +228,8 @@ def collect(folder: Path, run: Run) -> dict:
             "mask_sha256": report.get("mask_sha256"),
         },
         "seconds": {
-            "training": _read(folder / "trained.json").get("seconds"),
-            "evaluation": _read(folder / "evaluated.json").get("seconds"),
+            "training": read_object(folder / "trained.json").get("seconds"),
+            "evaluation": read_object(folder / "evaluated.json").get("seconds"),
             "pruning": report.get("seconds"),
         },
         "versions": {name: _version(package) for name, package in VERSIONS.items()},
@@ -272,13 +272,3 @@ def _version(package: str) -> str:
         return version(package)
     except PackageNotFoundError:
         return "not installed"
-
-
-def _read(path: Path) -> dict:
-    try:
-        found = read_json(path) if path.exists() else {}
-    except ValueError as error:
-        raise UsageError(f"{path.name} is no JSON ({error})") from error
-    if not isinstance(found, dict):
-        raise UsageError(f"{path.name} holds no names with values")
-    return found

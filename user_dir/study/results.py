@@ -12,7 +12,7 @@ from pathlib import Path
 
 from ..errors import UsageError
 from ..files import read_json, written_at_once
-from .catalogue import CURVES, KNOWN, METRICS, Known, evaluated_checkpoint
+from .catalogue import described, evaluated_checkpoint
 from .engine import find_failure
 from .job import VERSIONS, score_of
 from .plan import Run, preparation_record, read_plans, settings_hash, settings_of, shared_settings
@@ -92,8 +92,7 @@ def _as_planned(result: dict, planned: dict[str, Run]) -> Run:
     if alike:
         shown = {name: getattr(alike, name) for name in ("label", "metric", "curve")}
     else:
-        curve = CURVES.get(example, ("acc", "loss"))
-        known = KNOWN.get(task) or Known(example, task, metric=METRICS.get(example), curve=curve)
+        known = described(task, example)
         shown = {name: getattr(known, name) for name in ("label", "metric", "curve")} | result.get("shown", {})
     lists = {name: tuple(settings[name]) for name in ("flags", "sources")}
     return Run(**settings | shown | lists, scripts="")
