@@ -8,6 +8,11 @@ class UsageError(ValueError):
     """Something the user asked for cannot work. The message says what, and what to do."""
 
 
+def flag_of(name: str) -> str:
+    """How the command line calls an option: ``--prune-scope`` of ``prune_scope``."""
+    return f"--{name.replace('_', '-')}"
+
+
 @contextmanager
 def one_line_errors() -> Iterator[None]:
     """Turn a ``UsageError`` into an exit with its message on one line."""

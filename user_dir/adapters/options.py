@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from omegaconf import DictConfig, open_dict
 
-from ..errors import UsageError
+from ..errors import UsageError, flag_of
 from .registry import ADAPTERS
 
 T = TypeVar("T")
@@ -75,7 +75,7 @@ def add_adapter_args(parser: ArgumentParser) -> None:
     for field in _all_fields():
         if not field.metadata["flag"]:
             continue
-        flag = "--" + field.name.replace("_", "-")
+        flag = flag_of(field.name)
         text = f"{field.metadata['help']} (default: {'none' if field.default == '' else field.default})"
         if field.type is bool:
             parser.add_argument(flag, action="store_true", help=text)
@@ -99,9 +99,7 @@ def read_options(options: type[T], args: Namespace) -> T:
     for field in dataclasses.fields(options):
         choices = field.metadata["choices"]
         if choices and values[field.name] not in choices:
-            raise UsageError(
-                f"--{field.name.replace('_', '-')} {values[field.name]}: choose one of {', '.join(choices)}"
-            )
+            raise UsageError(f"{flag_of(field.name)} {values[field.name]}: choose one of {', '.join(choices)}")
     return options(**values)
 
 
@@ -141,7 +139,7 @@ def fixed_options(args: Namespace | DictConfig) -> dict[str, Any]:
     families = [ADAPTERS[name] for name in getattr(args, "adapter", "none").split("+") if name in ADAPTERS]
     fields = [field for cls in (AdapterOptions, *(f.Options for f in families)) for field in dataclasses.fields(cls)]
     return {
-        f"--{field.name.replace('_', '-')}": getattr(args, field.name, field.default)
+        flag_of(field.name): getattr(args, field.name, field.default)
         for field in fields
         if field.metadata["flag"] and field.metadata["fixed"]
     }

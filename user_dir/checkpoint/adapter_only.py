@@ -109,7 +109,8 @@ def check_fingerprint(model: nn.Module, state_dict: Mapping[str, Tensor]) -> Non
 
 
 def check_is_backbone(model: nn.Module, path: str, wanted: str, adapters: str) -> None:
-    """
+    """Compare a backbone's file with the backbone that adapters were trained on.
+
     Raises:
         UsageError: the file ``path`` is no plain backbone, does not fit the model, or has not the fingerprint
             ``wanted`` of the backbone that the file ``adapters`` was trained on.

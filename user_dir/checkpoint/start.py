@@ -7,7 +7,7 @@ import torch
 from omegaconf import DictConfig
 from torch import nn
 
-from ..errors import UsageError
+from ..errors import UsageError, flag_of
 from ..modules import holds_backbone, is_backbone_key
 
 _RESETS = ("reset_optimizer", "reset_lr_scheduler", "reset_meters", "reset_dataloader")
@@ -23,7 +23,7 @@ def checkpoint_to_load(cfg: DictConfig) -> str | None:
         resets = [name for name in _RESETS if getattr(cfg, name)]
         if resets:
             raise UsageError(
-                f"--{resets[0].replace('_', '-')} goes with --restore-file: --finetune-from-model does that by itself"
+                f"{flag_of(resets[0])} goes with --restore-file: --finetune-from-model does that by itself"
             )
         if cfg.restore_file != "checkpoint_last.pt":
             raise UsageError("--restore-file and --finetune-from-model are two starts: leave out one of them")
@@ -72,7 +72,7 @@ def changed_settings(before: DictConfig, now: DictConfig) -> list[str]:
             then, asked = before[section].get(name), now[section].get(name)
             are_files = name == "finetune_from_model" and then and asked
             if then != asked and not (are_files and os.path.realpath(then) == os.path.realpath(asked)):
-                changes.append(f"--{name.replace('_', '-')} was {then} and is {asked}")
+                changes.append(f"{flag_of(name)} was {then} and is {asked}")
     return changes
 
 
@@ -81,7 +81,8 @@ _FUNCTION = ("encoder_attention_heads", "decoder_attention_heads", "activation_f
 
 
 def check_function(before: Namespace | DictConfig | None, now: Namespace | DictConfig, path: str) -> None:
-    """
+    """Compare what changes a model's function and no shape of its weights.
+
     Args:
         before, now: the model's arguments of the file at ``path`` and of this command.
 
@@ -93,7 +94,7 @@ def check_function(before: Namespace | DictConfig | None, now: Namespace | DictC
         if {then, asked} == {"gelu_fast", "gelu_accurate"}:  # the old and the new name
             continue
         if then is not None and asked is not None and then != asked:
-            flag = f"--{name.replace('_', '-')}"
+            flag = flag_of(name)
             raise UsageError(
                 f"{path} is of a model with {flag} {then}, and this one has {asked}: its frozen weights would be of no "
                 f"use; choose its architecture{'' if then is False else ', or give the flag'}"
@@ -101,9 +102,10 @@ def check_function(before: Namespace | DictConfig | None, now: Namespace | DictC
 
 
 def check_direction(before: DictConfig, now: DictConfig, path: str) -> None:
-    """
+    """Compare the languages of a run with those of the command that goes on with it.
+
     Raises:
-        UsageError: the run to go on with translates between other languages.
+        UsageError: the run translates between others.
     """
     tasks = (before["task"], now["task"])  # of fairseq's legacy ones, the first is a Namespace
     then, asked = ([getattr(task, f"{side}_lang", None) for side in ("source", "target")] for task in tasks)

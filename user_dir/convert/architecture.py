@@ -5,7 +5,7 @@ from argparse import Namespace
 
 from fairseq.models import ARCH_CONFIG_REGISTRY
 
-from ..errors import UsageError
+from ..errors import UsageError, flag_of
 from ..models.architectures import PREFIX
 
 # Arguments that fairseq-train has to be told where they differ from the architecture's.
@@ -47,7 +47,7 @@ def train_options(args: dict) -> str:
     usual = _usual(arch)
     options = [f"--arch {arch}"]
     for name, value in args.items():
-        flag = f"--{name.replace('_', '-')}"
+        flag = flag_of(name)
         if not FLAGS.fullmatch(name) or usual.get(name, False if value is False else None) == value:
             continue
         if value is False:

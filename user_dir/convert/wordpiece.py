@@ -22,7 +22,8 @@ NAMES = {"cls_token": "[CLS]", "pad_token": "[PAD]", "sep_token": "[SEP]", "unk_
 
 
 def read_wordpiece(folder: Path, rows: int) -> Vocabulary:
-    """
+    """The WordPieces of a folder of transformers, for the ``rows`` of the embeddings.
+
     Raises:
         UsageError: there are none, or none for a special symbol: the rows cannot be put in fairseq's order.
     """

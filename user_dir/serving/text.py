@@ -7,7 +7,7 @@ from fairseq.data import encoders
 from fairseq.registry import REGISTRIES
 from omegaconf import MISSING
 
-from ..errors import UsageError
+from ..errors import UsageError, flag_of
 
 KINDS = ("tokenizer", "bpe")
 
@@ -69,7 +69,7 @@ def _build(kind: str, name: str | None, options: dict) -> object | None:
     config = REGISTRIES[kind]["dataclass_registry"].get(name)
     for field in config.__dataclass_fields__.values() if config else ():
         if field.default == MISSING and field.name not in options:
-            raise UsageError(f"--{kind} {name} needs --{field.name.replace('_', '-')}")
+            raise UsageError(f"--{kind} {name} needs {flag_of(field.name)}")
     build = {"tokenizer": encoders.build_tokenizer, "bpe": encoders.build_bpe}[kind]
     try:
         return build(Namespace(**{kind: name}, **options))

@@ -12,7 +12,7 @@ from omegaconf import OmegaConf
 from tqdm import tqdm
 
 from ..checkpoint.loading import read_state
-from ..errors import UsageError
+from ..errors import UsageError, flag_of
 from .backbone import Backbone
 from .domains import PLAIN, Domain, Limits, generation, task_options
 from .text import Codec
@@ -84,7 +84,7 @@ class Translator:
         path, data = Path(backbone), None if data is None else Path(data)
         for name, value in {"beam": beam, "max_tokens": max_tokens, "batch_size": batch_size}.items():
             if value is not None and value < 1:
-                raise UsageError(f"--{name.replace('_', '-')} {value}: at least 1")
+                raise UsageError(f"{flag_of(name)} {value}: at least 1")
         if max_len_a + max_len_b < 1:
             raise UsageError(f"--max-len-a {max_len_a:g} and --max-len-b {max_len_b} allow no token at all")
         reserved = sorted({PLAIN, ""} & files.keys())

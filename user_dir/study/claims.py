@@ -50,9 +50,11 @@ class Part:
 
 @dataclass(frozen=True)
 class Claim:
-    """Args:
-    rule: when it counts as supported.
-    unit: of the differences.
+    """What the paper says, and the comparisons that decide it.
+
+    Args:
+        rule: when it counts as supported.
+        unit: of the differences.
     """
 
     text: str

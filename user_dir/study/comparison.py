@@ -16,14 +16,16 @@ SAME = 2.5e-4
 
 @dataclass(frozen=True)
 class Comparison:
-    """Args:
-    n: pairs.
-    difference: mean of first - second, in points.
-    low, high: its confidence interval; nan where there is none.
-    p: of the t-test that the difference is 0; nan likewise.
-    df: degrees of freedom; nan likewise.
-    planned: pairs that there will be when all planned runs have finished.
-    reason: why there is no interval.
+    """Two systems, paired over seeds.
+
+    Args:
+        n: pairs.
+        difference: mean of first - second, in points.
+        low, high: its confidence interval; nan where there is none.
+        p: of the t-test that the difference is 0; nan likewise.
+        df: degrees of freedom; nan likewise.
+        planned: pairs that there will be when all planned runs have finished.
+        reason: why there is no interval.
     """
 
     n: int

@@ -61,13 +61,15 @@ class Task:
 
 @dataclass(frozen=True)
 class Study:
-    """Args:
-    grid: blocks, each a list of values for every axis that it names, of which all combinations are run, with its
-        variant, env and flags.
-    keep_checkpoints: keep what was trained after its scores are recorded.
-    resume: let a run that was interrupted go on from its checkpoint instead of starting again; on GPUs and in
-        half precision, its numbers are then not the very same.
-    config: all of this as it was written, with the overrides.
+    """A config, checked and complete.
+
+    Args:
+        grid: blocks, each a list of values for every axis that it names, of which all combinations are run, with its
+            variant, env and flags.
+        keep_checkpoints: keep what was trained after its scores are recorded.
+        resume: let a run that was interrupted go on from its checkpoint instead of starting again; on GPUs and in
+            half precision, its numbers are then not the very same.
+        config: all of this as it was written, with the overrides.
     """
 
     name: str

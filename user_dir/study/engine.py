@@ -38,8 +38,10 @@ class Slots:
 
 
 def check_engine() -> None:
-    """Raises:
-    UsageError: Snakemake is not installed.
+    """Tell what runs the jobs.
+
+    Raises:
+        UsageError: Snakemake is not installed.
     """
     if importlib.util.find_spec("snakemake") is None:
         raise UsageError("sparse-adapter study needs Snakemake: pip install snakemake pandas matplotlib jinja2")

@@ -57,10 +57,12 @@ METRIC_LABELS = {
 
 @dataclass(frozen=True)
 class Benchmark:
-    """Args:
-    tasks: those that have scores.
-    remark: what the label of their average has to say: how many of the planned tasks these are, or how many there
-        are if they are not the paper's.
+    """Tasks that have an average.
+
+    Args:
+        tasks: those that have scores.
+        remark: what the label of their average has to say: how many of the planned tasks these are, or how many there
+            are if they are not the paper's.
     """
 
     name: str
@@ -70,12 +72,14 @@ class Benchmark:
 
 @dataclass
 class Table:
-    """Args:
-    rows: labels, as in the paper.
-    columns: (backbone, label); the label is a task's, ``Avg.`` or ``#Param.``. An average over other tasks than the
-        paper's says so in its label, as in ``Avg. (2 of 4 tasks)``, so that no published one stands beside it.
-    cells: by row and column; of ``#Param.`` the mean is a percentage.
-    comparable: whether the pruner and the sparsity are the paper's, where its rows do not say them.
+    """One of the paper's tables, of our scores or as published.
+
+    Args:
+        rows: labels, as in the paper.
+        columns: (backbone, label); the label is a task's, ``Avg.`` or ``#Param.``. An average over other tasks than the
+            paper's says so in its label, as in ``Avg. (2 of 4 tasks)``, so that no published one stands beside it.
+        cells: by row and column; of ``#Param.`` the mean is a percentage.
+        comparable: whether the pruner and the sparsity are the paper's, where its rows do not say them.
     """
 
     name: str

@@ -12,7 +12,7 @@ from ..adapters.options import check_same_adapters, record
 from ..checkpoint.adapter_only import check_is_backbone, fingerprint_of
 from ..checkpoint.loading import read_state
 from ..checkpoint.start import changed_settings, check_direction, is_relaunch
-from ..errors import UsageError
+from ..errors import UsageError, flag_of
 from ..files import read_json
 from ..modules import SparseWeight, has_adapters, holds_backbone, prunable_weights
 from ..pruning.report import mask_hash
@@ -47,7 +47,7 @@ def check_start(model: BaseFairseqModel, cfg: DictConfig, path: str, state: dict
     for flag in ("restore_file", "continue_once"):
         if lacks_adapters and path == getattr(cfg.checkpoint, flag):
             raise UsageError(
-                f"--{flag.replace('_', '-')} {path} is a backbone, whose own training would be gone on with: name it "
+                f"{flag_of(flag)} {path} is a backbone, whose own training would be gone on with: name it "
                 "with --finetune-from-model"
             )
     if not is_relaunch(cfg.checkpoint, path):

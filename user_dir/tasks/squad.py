@@ -16,7 +16,7 @@ from fairseq.tasks import FairseqTask, register_task
 from omegaconf import II, MISSING, DictConfig, OmegaConf, open_dict
 from torch import Tensor
 
-from ..errors import UsageError, one_line_errors
+from ..errors import UsageError, flag_of, one_line_errors
 from ..length_groups import rebuild_batches
 from ..squad import Answer, SquadDataset, add_span_head, best_answers, load_split, score
 from .heads import freeze_lm_head, head_outputs
@@ -68,7 +68,7 @@ class SparseAdapterSquadTask(KeepAllMixin, PruneAtInitMixin, FairseqTask):
         super().check_options(cfg)
         for name in ("n_best", "max_answer_length"):
             if cfg[name] < 1:
-                raise UsageError(f"--{name.replace('_', '-')} {cfg[name]}: at least 1")
+                raise UsageError(f"{flag_of(name)} {cfg[name]}: at least 1")
 
     def load_dataset(self, split: str, combine: bool = False, **kwargs) -> SquadDataset:
         rebuild_batches(self.cfg)
