@@ -24,6 +24,13 @@ if [[ " $* " == *" --cpu "* ]]; then export CUDA_VISIBLE_DEVICES=; fi
 if [[ -x "$VENV/bin/python" ]]; then
     export PATH="$(cd "$VENV" && pwd)/bin:$PATH"
 fi
+# fairseq-train takes the plugin from here, and other commands the one that is installed.
+installed="$(python -c 'from importlib.util import find_spec
+plugin = find_spec("sparse_adapter")
+print(plugin.submodule_search_locations[0] if plugin else "")' 2>/dev/null)" || installed=
+if [[ -n "$installed" && ! "$installed" -ef user_dir ]] && ! diff -rq -x __pycache__ "$installed" user_dir >/dev/null; then
+    fail "$installed is another version of the plugin than $PWD/user_dir: pip install -e $PWD"
+fi
 # What fairseq makes of several nodes of Slurm if it is given a port, in the variable that torchrun sets.
 if [[ -z "${WORLD_SIZE:-}" && " $* " == *" --distributed-port"[\ =]* && "${SLURM_NNODES:-1}" -gt 1 ]]; then
     WORLD_SIZE="${SLURM_NTASKS:-$SLURM_NNODES}"

@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 if TYPE_CHECKING:
     from fairseq.data import Dictionary
+    from tokenizers import Tokenizer
 
 # The files of a tokenizer: by fairseq's name of the BPE and the options that take them; and BERT's, which it lacks.
 BPE_FILES = {
@@ -190,6 +191,21 @@ def load_bpe(kind: str, folder: Path) -> Callable[[str], list[str]]:
 
     processor = SentencePieceProcessor(model_file=files[0])
     return lambda text: processor.encode(text, out_type=str)
+
+
+def load_wordpiece(folder: Path) -> "Tokenizer":
+    """BERT's tokenizer without its special tokens, so that a text that spells [SEP] has none.
+
+    Raises:
+        Exception: it cannot be read; the library raises that itself.
+    """
+    from sparse_adapter.convert.wordpiece import normalization, unknown_token  # imports torch
+    from tokenizers import Tokenizer, models, normalizers, pre_tokenizers
+
+    tokenizer = Tokenizer(models.WordPiece.from_file(str(folder / WORDPIECE_FILE), unk_token=unknown_token(folder)))
+    tokenizer.normalizer = normalizers.BertNormalizer(**normalization(folder))
+    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    return tokenizer
 
 
 def check_same_dictionary(folder: Path, dictionary: Path, data: Path) -> None:

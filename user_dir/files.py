@@ -25,6 +25,17 @@ def written_at_once(path: Path) -> Iterator[Path]:
         temporary.unlink(missing_ok=True)
 
 
+def check_writable(path: Path) -> None:
+    """Refuse, before any work is done, a file in a folder where nothing can be written.
+
+    Raises:
+        UsageError: the folder, or the nearest one that is there, is not writable.
+    """
+    place = next((folder for folder in path.absolute().parents if folder.exists()), path.parent)
+    if place.is_dir() and not os.access(place, os.W_OK | os.X_OK):
+        raise UsageError(f"{path}: the folder {place} is not writable")
+
+
 def read_json(path: Path) -> Any:
     return json.loads(path.read_text(encoding="utf-8"))
 

@@ -21,7 +21,7 @@ from preparation import recorded  # noqa: E402
 from scipy.stats import pearsonr, spearmanr  # noqa: E402
 from sklearn.metrics import accuracy_score, f1_score, matthews_corrcoef  # noqa: E402
 from sparse_adapter.errors import UsageError, one_line_errors  # noqa: E402
-from sparse_adapter.files import write_json, written_at_once  # noqa: E402
+from sparse_adapter.files import check_writable, write_json, written_at_once  # noqa: E402
 from sparse_adapter.modules import materialize_  # noqa: E402
 from tabulate import tabulate  # noqa: E402
 from tqdm import tqdm  # noqa: E402
@@ -187,6 +187,7 @@ def main(argv: list[str] | None = None) -> None:
     inference_arguments(parser)
     args = parser.parse_args(argv)
     with one_line_errors():
+        check_writable(args.save_dir / "scores.json")
         try:
             scores = evaluate(args)
         except OSError as error:

@@ -10,6 +10,8 @@ import sys
 import tempfile
 from pathlib import Path
 
+import numpy as np
+
 sys.path.append(str(Path(__file__).parents[1]))  # examples, for preparation
 
 from evaluate import as_text, decide, inference_arguments, load, predict, write_table  # noqa: E402
@@ -25,6 +27,7 @@ from preparation import (  # noqa: E402
 )
 from prepare import load_encoder, room, write_texts  # noqa: E402
 from sparse_adapter import errors  # noqa: E402
+from sparse_adapter.files import check_writable  # noqa: E402
 
 SUBSET = "test"
 
@@ -38,6 +41,7 @@ def predictions(args: argparse.Namespace) -> list[str]:
     settings = recorded(args.data)["settings"]
     task = recorded_task(settings)
     check_input_and_output(args.input, args.output)
+    check_writable(args.output)
     examples = read_unlabelled(task, args.input)
     dictionary = args.data / "input0" / "dict.txt"
     check_same_dictionary(args.backbone_dir, dictionary, args.data)
@@ -52,7 +56,9 @@ def predictions(args: argparse.Namespace) -> list[str]:
         write_texts(examples, SUBSET, folder, encode, symbols, limit, remedy="fill it in")
         model, fairseq_task = load(args.checkpoint, folder, settings, args.backbone, args.cpu)
         outputs, _ = predict(model, fairseq_task, SUBSET, args.batch_size)
-    return as_text(task, decide(task, outputs))
+    found = decide(task, outputs)
+    # Of STS-B, gluebenchmark.com takes scores from 0 to 5 only.
+    return as_text(task, np.clip(found, *task.scores) if task.regression else found)
 
 
 def main(argv: list[str] | None = None) -> None:

@@ -32,13 +32,13 @@ from preparation import (  # noqa: E402
     exit_when_terminated,
     load_bpe,
     load_dictionary,
+    load_wordpiece,
     one_line_errors,
     settings,
     unknown_share,
     write_lines,
 )
 from sparse_adapter import errors  # noqa: E402
-from sparse_adapter.convert.wordpiece import normalization, unknown_token  # noqa: E402
 from sparse_adapter.files import folder_at_once, write_json  # noqa: E402
 
 WORDPIECE = "wordpiece"
@@ -63,11 +63,8 @@ def load_encoder(folder: Path) -> Encoder:
     try:
         if kind != WORDPIECE:
             return load_bpe(kind, folder)
-        from tokenizers import BertWordPieceTokenizer
-
-        unknown = unknown_token(folder)
-        tokenizer = BertWordPieceTokenizer(str(folder / WORDPIECE_FILE), unk_token=unknown, **normalization(folder))
-        return lambda text: tokenizer.encode(text, add_special_tokens=False).tokens
+        tokenizer = load_wordpiece(folder)
+        return lambda text: tokenizer.encode(text).tokens
     except Exception as error:  # tokenizers raises Exception itself
         raise DataError(f"{folder}: the tokenizer cannot be read ({error}); convert the model again") from error
 

@@ -19,7 +19,7 @@ from fairseq import checkpoint_utils, utils  # noqa: E402
 from fairseq.dataclass.configs import GenerationConfig  # noqa: E402
 from omegaconf import OmegaConf  # noqa: E402
 from sparse_adapter.errors import UsageError, one_line_errors  # noqa: E402
-from sparse_adapter.files import write_json  # noqa: E402
+from sparse_adapter.files import check_writable, write_json  # noqa: E402
 from sparse_adapter.squad import Answer, Question, score  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
@@ -106,12 +106,13 @@ def main(argv: list[str] | None = None) -> None:
     args = parser.parse_args(argv)
     try:
         with one_line_errors():
+            check_writable(args.save_dir / "scores.json")
             found = answer(*load(args), args)
+        result = scores(found)
+        write_answers(args.save_dir / "predictions.json", found)
+        write_json(args.save_dir / "scores.json", result | {"checkpoint": str(args.checkpoint)})
     except OSError as error:
         sys.exit(f"error: {' '.join(str(error).split())}")
-    result = scores(found)
-    write_answers(args.save_dir / "predictions.json", found)
-    write_json(args.save_dir / "scores.json", result | {"checkpoint": str(args.checkpoint)})
     print(f"exact match {result['exact_match']:.2f}, F1 {result['f1']:.2f}, {result['n']} questions")
 
 

@@ -25,6 +25,7 @@ from preparation import (  # noqa: E402
 )
 from prepare import Split  # noqa: E402
 from sparse_adapter import errors  # noqa: E402
+from sparse_adapter.files import check_writable  # noqa: E402
 from windows import load_encoder, read_squad  # noqa: E402
 
 
@@ -36,6 +37,7 @@ def predictions(args: argparse.Namespace) -> dict:
     """
     settings = recorded(args.prepared)["settings"]
     check_input_and_output(args.input, args.output)
+    check_writable(args.output)
     examples = read_squad(args.input, answered=False)
     dictionary = args.prepared / "dict.txt"
     check_same_dictionary(args.backbone_dir, dictionary, args.prepared)

@@ -14,11 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NamedTuple
 
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
 
 sys.path.append(str(Path(__file__).parents[1]))  # examples, for preparation
 
-from preparation import BPE_FILES, WORDPIECE_FILE, DataError  # noqa: E402
+from preparation import BPE_FILES, WORDPIECE_FILE, DataError, load_wordpiece  # noqa: E402
 
 
 class Example(NamedTuple):
@@ -107,7 +107,7 @@ def load_encoder(folder: Path) -> Encoder:
     """
     try:
         if (folder / WORDPIECE_FILE).is_file():
-            return Encoder(_wordpiece(folder), by_index=False, separators=1)
+            return Encoder(load_wordpiece(folder), by_index=False, separators=1)
         files = [folder / name for name in BPE_FILES["gpt2"].values()]
         if all(file.is_file() for file in files):
             tokenizer = Tokenizer(models.BPE.from_file(*map(str, files)))
@@ -120,16 +120,6 @@ def load_encoder(folder: Path) -> Encoder:
         f"BACKBONE_DIR {folder} has no tokenizer that says where its tokens come from: neither vocab.txt nor "
         "encoder.json and vocab.bpe; sparse-adapter convert writes them"
     )
-
-
-def _wordpiece(folder: Path) -> Tokenizer:
-    """Special tokens are left out of it, so that a text that spells [SEP] has none."""
-    from sparse_adapter.convert.wordpiece import normalization, unknown_token  # imports torch
-
-    tokenizer = Tokenizer(models.WordPiece.from_file(str(folder / WORDPIECE_FILE), unk_token=unknown_token(folder)))
-    tokenizer.normalizer = normalizers.BertNormalizer(**normalization(folder))
-    tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
-    return tokenizer
 
 
 def cut(context: int, question: int, separators: int, max_length: int, stride: int) -> Iterator[Window]:

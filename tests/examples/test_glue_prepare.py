@@ -117,6 +117,20 @@ def test_the_unknown_piece_has_the_name_that_its_tokenizer_says(prepare, tmp_pat
     assert prepare.load_encoder(tmp_path)("rin balo") == ["<unk>", "balo"]
 
 
+def test_special_tokens_may_have_other_names(prepare, tmp_path):
+    """As convert reads them."""
+    (tmp_path / "vocab.txt").write_text("\n".join(["<pad>", "<unk>", "<s>", "</s>", "<mask>", "balo", ""]))
+    names = {
+        "unk_token": "<unk>",
+        "cls_token": "<s>",
+        "sep_token": "</s>",
+        "pad_token": "<pad>",
+        "mask_token": "<mask>",
+    }
+    (tmp_path / "tokenizer_config.json").write_text(json.dumps(names))
+    assert prepare.load_encoder(tmp_path)("rin balo") == ["<unk>", "balo"]
+
+
 def test_compressed_files_are_read_where_there_is_no_other(prepare, folder, rte, tmp_path):
     before = run(prepare, folder, tmp_path / "plain", glue=rte.parent)
     text = (rte / "train.tsv").read_bytes()

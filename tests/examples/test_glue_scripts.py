@@ -5,8 +5,10 @@ import re
 import shutil
 import subprocess
 import sys
+from argparse import Namespace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import sparse_adapter  # noqa: F401
 import torch
@@ -215,3 +217,13 @@ def test_help_names_every_setting(run, script):
     names = set(re.findall(r"\$\{([A-Z_]+)[:}#-]", text)) - {"BASH_SOURCE"}
     assert names and all(name in shown for name in names), names
     assert "set -euo" not in shown
+
+
+def test_scores_that_are_submitted_are_in_their_range(folder, tmp_path, monkeypatch):
+    predict = load("predict")
+    monkeypatch.setattr(predict, "load", lambda *args: (None, None))
+    monkeypatch.setattr(predict, "predict", lambda *args: (np.array([[5.21], [-0.13], [3.0]]), None))
+    (tmp_path / "test.tsv").write_text("index\tsentence1\tsentence2\n" + "".join(f"{i}\tbalo\trin\n" for i in range(3)))
+    args = Namespace(data=folder / "sts-b-bert", input=tmp_path / "test.tsv", output=tmp_path / "STS-B.tsv")
+    vars(args).update(backbone_dir=folder / "bert", checkpoint=None, backbone=None, cpu=True, batch_size=8)
+    assert predict.predictions(args) == ["5", "0", "3"]

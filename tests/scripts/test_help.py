@@ -1,6 +1,7 @@
 """What scripts and READMEs say of their settings."""
 
 import os
+import shutil
 import subprocess
 from dataclasses import fields
 from functools import partial
@@ -48,6 +49,24 @@ def test_cdpath_neither_moves_scripts_nor_speaks_among_their_lines(tmp_path):
     line = f"cd {ROOT} && CDPATH={tmp_path}:. bash -c 'PATHS=; source examples/glue/../common.sh; pwd'"
     done = subprocess.run(["bash", "-c", line], capture_output=True, text=True)
     assert done.stdout == f"{ROOT}\n" and not done.stderr
+
+
+def test_another_version_of_the_plugin_is_refused(tmp_path):
+    """fairseq-train would take the one, and the commands after it the other."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "bin" / "python").write_text(f"#!/bin/sh\necho {tmp_path}/installed\n")
+    (tmp_path / "bin" / "python").chmod(0o755)
+    line = ["bash", "-c", f"PATHS=; source {ROOT}/examples/common.sh; echo accepted"]
+    run = partial(subprocess.run, line, env=os.environ | {"VENV": str(tmp_path)}, capture_output=True, text=True)
+    (tmp_path / "installed").symlink_to(ROOT / "user_dir")
+    assert run().stdout == "accepted\n"
+    (tmp_path / "installed").unlink()
+    shutil.copytree(ROOT / "user_dir", tmp_path / "installed", ignore=shutil.ignore_patterns("__pycache__"))
+    assert run().stdout == "accepted\n"
+    (tmp_path / "installed" / "files.py").unlink()
+    assert run().stderr == (
+        f"error: {tmp_path}/installed is another version of the plugin than {ROOT}/user_dir: pip install -e {ROOT}\n"
+    )
 
 
 def test_the_installed_environment_goes_before_an_active_one(tmp_path):

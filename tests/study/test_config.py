@@ -5,6 +5,7 @@ import json
 import pytest
 from sparse_adapter.cli import parse
 from sparse_adapter.errors import UsageError
+from sparse_adapter.study import config
 from sparse_adapter.study.config import read_config
 from sparse_adapter.study.grid import make_plan
 
@@ -49,7 +50,7 @@ def changed(tmp_path, **keys):
         ({"backbone": "nowhere"}, "nowhere has no model.pt"),
         ({"backbone": None}, "give a backbone, or backbones by their names"),
         ({"tasks": ["col"]}, "unknown task 'col' (did you mean cola?)"),
-        ({"tasks": {"mine": {"example": "glu"}}}, "example 'glu' has no"),
+        ({"tasks": {"mine": {"example": "glu"}}}, "examples/glu/prepare.sh; examples= names the folder"),
         ({"tasks": {"rte": {"label": "CoLA"}, "cola": {}}}, "two tasks have the label 'CoLA'"),
         ({"keep_checkpoints": "perhaps"}, "neither true nor false"),
         ({"env": "MAX_EPOCH"}, "settings are names with values"),
@@ -186,3 +187,13 @@ def test_overrides_may_follow_options(capsys):
         with pytest.raises(SystemExit):
             parse(wrong)
         assert "unrecognized arguments" in capsys.readouterr().err
+
+
+def test_examples_of_another_package_are_not_taken_for_ours(tmp_path, monkeypatch):
+    """Where the plugin is installed, some package may have left a folder of that name beside it."""
+    (tmp_path / "site-packages" / "examples").mkdir(parents=True)
+    monkeypatch.setattr(config, "__file__", str(tmp_path / "site-packages" / "sparse_adapter" / "study" / "config.py"))
+    monkeypatch.chdir(tmp_path)
+    assert config._examples_folder(None) == tmp_path / "examples"
+    (tmp_path / "site-packages" / "examples" / "common.sh").touch()
+    assert config._examples_folder(None) == tmp_path / "site-packages" / "examples"

@@ -1,12 +1,12 @@
 """Arguments that several commands share, and what they mean."""
 
-import os
 from argparse import ArgumentParser
 from pathlib import Path
 
 from ..checkpoint.adapter_file import SUFFIX
 from ..checkpoint.loading import read_state
 from ..errors import UsageError
+from ..files import check_writable
 
 FILE_HELP = f"fairseq checkpoint (.pt), whole or adapter-only, or adapter file ({SUFFIX})"
 
@@ -34,9 +34,7 @@ def check_out(out: Path, force: bool) -> None:
     """
     if out.exists() and not force:
         raise UsageError(f"{out} exists: choose another name, or replace it with --force")
-    place = next((path for path in out.absolute().parents if path.exists()), out.parent)
-    if place.is_dir() and not os.access(place, os.W_OK | os.X_OK):
-        raise UsageError(f"{out}: the folder {place} is not writable")
+    check_writable(out)
 
 
 def check_checkpoint_name(out: Path) -> None:

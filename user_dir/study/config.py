@@ -180,7 +180,10 @@ def _task(name: str, entry: dict, raw: dict, examples: Path) -> Task:
     scripts = Path(example).absolute() if (Path(example) / "train.sh").is_file() else examples / example
     for script in SCRIPTS:
         if not (scripts / script).is_file():
-            raise UsageError(f"{where}: example {example!r} has no {scripts / script}")
+            raise UsageError(
+                f"{where}: example {example!r} has no {scripts / script}; examples= names the folder of the scripts, "
+                "which come with the repository"
+            )
     if scripts.resolve().parent == examples.resolve():  # named by its path
         example = scripts.resolve().name
         scripts = examples / example
@@ -312,7 +315,8 @@ def _examples_folder(given: object) -> Path:
     if given is not None:
         return Path(str(given)).absolute()
     beside = Path(__file__).resolve().parents[2] / "examples"
-    return beside if beside.is_dir() else Path("examples").absolute()
+    # Installed, that is a folder that any package may have left.
+    return beside if (beside / "common.sh").is_file() else Path("examples").absolute()
 
 
 def _check_name(name: str, where: str) -> None:

@@ -1,4 +1,4 @@
-"""A training set of which nothing is left out."""
+"""Sets of which nothing is left out, unless it is asked for."""
 
 import numpy as np
 from fairseq.data import FairseqDataset
@@ -12,7 +12,11 @@ class KeepAllMixin:
     def filter_indices_by_size(
         self, indices: np.ndarray, dataset: FairseqDataset, max_positions=None, ignore_invalid_inputs: bool = False
     ) -> np.ndarray:
-        _, too_long = dataset.filter_indices_by_size(indices, max_positions)
+        fitting, too_long = dataset.filter_indices_by_size(indices, max_positions)
+        # fairseq asks so of the training set always, of others by --skip-invalid-size-inputs-valid-test.
+        trained = any(dataset is own for name, own in self.datasets.items() if name.startswith("train"))
+        if ignore_invalid_inputs and not trained:
+            return fitting
         with one_line_errors():
             if len(too_long):
                 raise UsageError(
