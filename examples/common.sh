@@ -185,19 +185,19 @@ add_checkpoint_flags() {
     fi
 }
 
-# Run fairseq-train with arguments and "$@"; the learning rate rises over the first 10 % of the updates, as in the
-# paper. Another --lr-scheduler than ours is the caller's, with its own options.
+# Run fairseq-train with arguments and "${@:2}"; the learning rate rises over the first $1 % of the updates. Another
+# --lr-scheduler than ours is the caller's, with its own options.
 train_with_warmup() {
     local updates schedule=()
     # A process that sees one GPU would otherwise train alone, whatever torchrun says.
     if [[ -n "${WORLD_SIZE:-}" ]]; then arguments+=(--distributed-world-size "$WORLD_SIZE"); fi
-    updates="$(python examples/count_updates.py "${arguments[@]}" "$@")"
+    updates="$(python examples/count_updates.py "${arguments[@]}" "${@:2}")"
     python examples/same_data.py --data "$DATA" --save-dir "$SAVE_DIR"
     echo "training $SAVE_DIR: $updates updates, learning rate $LR"
-    if [[ ! " $* " =~ .*" --lr-scheduler"[\ =]([^ ]*) || "${BASH_REMATCH[1]}" == polynomial_decay ]]; then
-        schedule=(--total-num-update "$updates" --warmup-updates "$((updates / 10))")
+    if [[ ! " ${*:2} " =~ .*" --lr-scheduler"[\ =]([^ ]*) || "${BASH_REMATCH[1]}" == polynomial_decay ]]; then
+        schedule=(--total-num-update "$updates" --warmup-updates "$((updates * $1 / 100))")
     fi
-    exec fairseq-train "${arguments[@]}" ${schedule[@]+"${schedule[@]}"} "$@"
+    exec fairseq-train "${arguments[@]}" ${schedule[@]+"${schedule[@]}"} "${@:2}"
 }
 
 # The last message of the plugin in log $1, which a traceback of fairseq's may follow, or the last lines.

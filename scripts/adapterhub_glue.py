@@ -2,7 +2,7 @@
 """AdapterHub's `adapters` on a task of GLUE, trained and scored on the same weights, tokens and settings as ours.
 
 A plain PyTorch loop over random batches that are padded to their longest, with what examples/glue/train.sh sets: dense
-Houlsby adapters and a head, AdamW, weight decay 0.1, the first 10 % of the updates to warm up, then linearly to 0. The
+Houlsby adapters and a head, AdamW, weight decay 0.1, the first 6 % of the updates to warm up, then linearly to 0. The
 model after the last epoch predicts the dev set; ``scores.json`` in --save-dir is that of evaluate.sh. The learning rate
 is 5e-4 for every task, CoLA included, unless --lr says otherwise.
 
@@ -46,7 +46,7 @@ from torch.nn.utils.rnn import pad_sequence  # noqa: E402
 from tqdm import tqdm  # noqa: E402
 
 DATA = Path("data-bin/glue/rte-minilm")
-WARMUP = 0.1
+WARMUP = 0.06
 
 
 class Example(NamedTuple):

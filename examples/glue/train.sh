@@ -28,7 +28,7 @@
 #
 # Bottlenecks in models of less than 768 dimensions have AdapterHub's form, which learns more there: swish and no
 # LayerNorm; --adapter-activation relu --adapter-layer-norm auto is the paper's. The learning rate rises over the first
-# 10 % of the updates and then falls linearly to 0; the last checkpoint is the one to evaluate. Arguments are passed on
+# 6 % of the updates and then falls linearly to 0; the last checkpoint is the one to evaluate. Arguments are passed on
 # to fairseq-train and override what is set here.
 #
 #   TASK=rte ADAPTER=houlsby PRUNER=snip SPARSITY=0.4 bash examples/glue/train.sh
@@ -55,4 +55,4 @@ arguments=(
 )
 add_adapter_flags 10
 add_checkpoint_flags
-train_with_warmup "$@"
+train_with_warmup 6 "$@"

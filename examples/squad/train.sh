@@ -48,4 +48,4 @@ arguments=(
 )
 add_adapter_flags 3
 add_checkpoint_flags
-train_with_warmup "$@"
+train_with_warmup 10 "$@"

@@ -72,4 +72,4 @@ arguments=(
 add_adapter_flags 10
 add_checkpoint_flags
 if ((GPUS == 0)); then arguments+=(--cpu); fi
-train_with_warmup "$@"
+train_with_warmup 10 "$@"

@@ -41,4 +41,4 @@ arguments=(
 )
 add_adapter_flags 12
 if without_gpu; then arguments+=(--cpu); fi
-train_with_warmup "$@"
+train_with_warmup 10 "$@"

@@ -49,4 +49,4 @@ arguments=(
 )
 add_adapter_flags 10
 add_checkpoint_flags
-train_with_warmup "$@"
+train_with_warmup 10 "$@"

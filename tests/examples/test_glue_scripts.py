@@ -134,7 +134,7 @@ def test_defaults(run, tmp_path):
         "--weight-decay": "0.1",
         "--max-epoch": "10",
         "--total-num-update": "100",
-        "--warmup-updates": "10",
+        "--warmup-updates": "6",
         "--lr": "5e-4",
         "--adapter-activation": "swish",
         "--adapter-layer-norm": "none",
