@@ -95,7 +95,8 @@ def test_contract(folder, tmp_path, family, arch, pruner):
     assert trained(model).keys() == names
     changed = set(different(before, model.state_dict()))
     assert {f"{HEAD}out_proj.weight", f"{HEAD}dense.weight"} < changed <= names
-    assert sum(f"{name}.values" in changed for name in prunable_weights(model)) > 0.75 * len(weights)
+    moved = [f"{name}.values" in changed for name, weight in prunable_weights(model).items() if weight.kept]
+    assert sum(moved) > 0.75 * len(moved) > 0
 
     utils.set_torch_seed(7)
     fresh = trainer.task.build_model(cfg.model)
@@ -106,7 +107,9 @@ def test_contract(folder, tmp_path, family, arch, pruner):
     torch.testing.assert_close(logits(fresh, batch), expected, rtol=0, atol=1e-5)
     for weight in prunable_weights(fresh).values():
         weight.values.data.zero_()
-    assert (logits(fresh.train(), batch) - expected).abs().max() > 1e-3  # what was compared came from the adapters
+    assert (
+        logits(fresh.train(), batch) - expected
+    ).abs().max() > 5e-5  # without adapters, what was compared would differ
 
 
 def test_padding_changes_nothing(folder, tmp_path):
