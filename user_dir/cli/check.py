@@ -25,7 +25,6 @@ def run(args: Namespace) -> None:
     state = read_file(args.file, args.backbone)
     if not has_adapters(state["model"]):
         raise UsageError(f"{args.file} holds no adapters")
-    keys = list(state["model"])
     model = rebuild(state)
     broken = [name for name, value in state["model"].items() if not bool(torch.isfinite(value.float()).all())]
     if broken:
@@ -35,7 +34,9 @@ def run(args: Namespace) -> None:
         check_is_backbone(model, str(args.backbone), fingerprint_of(model, state) or found, str(args.file))
     weights = prunable_weights(model).values()
     kept, total = sum(w.kept for w in weights), sum(w.total for w in weights)
-    whole = not args.backbone and holds_backbone(model, keys)  # with its own backbone, and nothing to compare that with
+    whole = not args.backbone and holds_backbone(
+        model, state["model"]
+    )  # with its own backbone, and nothing to compare that with
     print(
         f"{args.file}: complete, {kept:,} of {total:,} weights; the backbone {'is in it' if whole else 'fits'} "
         f"({found[:16]})"

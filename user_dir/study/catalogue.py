@@ -68,16 +68,20 @@ EXAMPLES = {
 DESCENDING = ("loss", "nll_loss", "ppl", "perplexity", "ter", "wer", "cer", "mse", "rmse", "mae", "error", "error_rate")
 
 
+def example_of(name: str) -> Example:
+    """What the scripts do by default; of an example of one's own, nothing is known."""
+    return EXAMPLES.get(name, Example("-"))
+
+
 def described(task: str, example: str) -> Known:
     """The task by its name, or else as its example's."""
-    own = EXAMPLES.get(example) or Example("")
+    own = example_of(example)
     return KNOWN.get(task) or Known(example, task, metric=own.metric, curve=own.curve)
 
 
 def evaluated_checkpoint(example: str) -> str:
     """The file that the example's evaluate.sh takes by default."""
-    takes_best = example in EXAMPLES and EXAMPLES[example].takes_best
-    return "checkpoint_best.pt" if takes_best else "checkpoint_last.pt"
+    return "checkpoint_best.pt" if example_of(example).takes_best else "checkpoint_last.pt"
 
 
 def data_settings(example: str, folder: Path) -> dict[str, str]:

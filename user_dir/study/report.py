@@ -15,7 +15,7 @@ from tabulate import tabulate
 
 from ..errors import UsageError
 from ..files import replaced_files, written_at_once
-from .catalogue import EXAMPLES, OF_SYSTEM
+from .catalogue import EXAMPLES, OF_SYSTEM, example_of
 from .claims import LEVEL, MARGIN, Claim, Part, compare_variants, judge
 from .comparison import Comparison
 from .figures import draw_all
@@ -142,9 +142,7 @@ def _tasks(scores: Scores) -> Grid:
         counts = sorted({f"{int(n):,}" for n in runs["n"].dropna()})
         metric = METRIC_LABELS.get(runs["metric"].iloc[0], runs["metric"].iloc[0]) if len(runs) else "-"
         scored = ", ".join(dict.fromkeys(_checkpoint(example, json.loads(own)) for own in planned["settings"]))
-        rows.append(
-            [label, metric, EXAMPLES[example].scored if example in EXAMPLES else "-", ", ".join(counts) or "-", scored]
-        )
+        rows.append([label, metric, example_of(example).scored, ", ".join(counts) or "-", scored])
         if task in scores.fractions:
             rows[-1][1] += " (at most 1, where claims are about points: no claim is judged by it)"
     return Grid("What is scored", ["task", "score", "set", "examples", "checkpoint"], rows)
@@ -156,7 +154,7 @@ def _checkpoint(example: str, settings: dict) -> str:
         return "-"
     if example == "translation" and (count := settings.get("AVERAGE", "0")) != "0":
         return f"average of the last {count}"
-    return "best on the validation set" if EXAMPLES[example].takes_best else "last"
+    return "best on the validation set" if example_of(example).takes_best else "last"
 
 
 def _unlike_settings(scores: Scores) -> Grid | None:
