@@ -182,8 +182,8 @@ def test_an_interrupted_study_leaves_its_results(tmp_path, monkeypatch):
 
 SUBMITS = """
 import pathlib, time
-pathlib.Path("FOLDER/submitted").touch()
 try:
+    pathlib.Path("FOLDER/submitted").touch()  # from here on it may be interrupted
     time.sleep(60)
 except KeyboardInterrupt:
     time.sleep(0.5)
