@@ -13,7 +13,7 @@ from .sites import AtResidual
 
 @dataclasses.dataclass(frozen=True)
 class ParallelOptions(BottleneckOptions):
-    parallel_scale: float = option(4.0, "factor s on the output of parallel adapters; He et al. use 4, on GLUE 2")
+    parallel_scale: float = option(4.0, "factor s on the output of parallel adapters; He, Zhou et al. use 4, on GLUE 2")
 
     def __post_init__(self):
         super().__post_init__()

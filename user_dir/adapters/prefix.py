@@ -1,4 +1,4 @@
-"""Prefix tuning: trained keys and values before those of attention (Li and Liang 2021, §4; He et al. 2022, eq. 4)."""
+"""Prefix tuning: keys and values before those of attention (Li and Liang 2021, §4; He, Zhou et al. 2022, eq. 4)."""
 
 import dataclasses
 from argparse import Namespace

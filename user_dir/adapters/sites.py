@@ -1,4 +1,4 @@
-"""The sites of a fairseq transformer layer: where adapters attach (He et al. 2022, unified view)."""
+"""The sites of a fairseq transformer layer: where adapters attach (He, Zhou et al. 2022, unified view)."""
 
 import re
 from collections.abc import Iterator

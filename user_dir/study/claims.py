@@ -146,7 +146,7 @@ def judge(scores: Scores, margin: float = MARGIN, level: float = LEVEL) -> list[
         ),
         claim(
             "Large-Sparse beats full fine-tuning.",
-            f"abstract, Table 3{by}",
+            f"abstract, §3.1{by}",
             f"{beats}; at the largest factor, as in the paper",
             [(f"Large-Sparse {factors[-1]}× against full", large_sparse(pruner, factors[-1]), FULL)],
         ),

@@ -83,7 +83,7 @@ def check_options(cfg: DictConfig) -> None:
 
 
 def asked_sparsity(cfg: DictConfig) -> float:
-    """What is asked for: ``1 - 1/k`` of Large-Sparse (He et al. 2022, SparseAdapter, §2.3), otherwise --sparsity.
+    """What is asked for: ``1 - 1/k`` of Large-Sparse (SparseAdapter, He et al. 2022, §3.1), otherwise --sparsity.
 
     Raises:
         UsageError: two options contradict each other, or one is missing.
