@@ -65,7 +65,8 @@ class ProjectedAttention(MultiheadAttention):
         dropout = self.dropout_module
         rate = dropout.p if dropout.training or dropout.apply_during_inference else 0.0
         x = functional.scaled_dot_product_attention(q, k, v, attn_mask=mask, dropout_p=rate)
-        return self.out_proj(x.permute(2, 0, 1, 3).flatten(2))
+        # In one piece, which GPUs' kernels do not leave it in: torch multiplies others by a frozen matrix one by one.
+        return self.out_proj(x.permute(2, 0, 1, 3).flatten(2).contiguous())
 
     def _after_prefix(self, query: Tensor, key: Tensor | None, options: dict) -> dict:
         """``options`` for fairseq's own attention, which takes the prefix for earlier positions of incremental
