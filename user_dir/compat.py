@@ -83,6 +83,10 @@ def apply() -> None:
     # whole model's size or of 2^28 elements, however few of its weights are trained.
     wrap(LegacyDistributedDataParallel, "__init__", buffers_what_is_trained)
 
+    # fairseq 0.12.3 (distributed/utils.py) gathers what processes tell each other in buffers on GPUs, of 16 KiB for
+    # each by default: fairseq-validate on several reads a whole set, and then fails if it was of some 30 batches each.
+    distributed_utils.all_gather_list = gather_objects
+
     # fairseq 0.12.3 without its CUDA extension, which its wheels lack, ignores --no-repeat-ngram-size: it looks for the
     # last tokens of a hypothesis in the padding behind it. On a GPU, that takes some hundred copies in every step.
     ngram_repeat_block.NGramRepeatBlock._no_repeat_ngram = ban_repeated_ngrams
@@ -208,6 +212,17 @@ def buffers_what_is_trained(init: Callable[..., None]) -> Callable[..., None]:
         self.buffer_size = min(self.buffer_size, trained)
 
     return wrapper
+
+
+def gather_objects(data: object, group: object = None, max_size: int | None = None) -> list:
+    """``data`` of all processes, of any size and on any device; tensors come on the CPU."""
+    from fairseq import utils
+    from fairseq.distributed import utils as distributed_utils
+
+    group = distributed_utils.get_global_group() if group is None else group
+    gathered = [None] * distributed_utils.get_world_size(group)
+    torch.distributed.all_gather_object(gathered, utils.move_to_cpu(data), group)
+    return gathered
 
 
 def step_as_clipped(self) -> None:
