@@ -10,7 +10,7 @@ sys.path.append(str(Path(__file__).parents[1]))  # examples, for preparation
 logging.disable(logging.INFO)  # fairseq's messages about absent extras
 
 from preparation import BPE_FILES, recorded  # noqa: E402
-from sparse_adapter.serving.text import Codec  # noqa: E402
+from sparse_adapter.text import Codec  # noqa: E402
 
 
 def cut(line: str, codec: Codec, limit: int) -> str:

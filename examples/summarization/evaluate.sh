@@ -32,7 +32,7 @@ SUBSET="${SUBSET:-test}"
 find_checkpoint checkpoint_best.pt
 [[ -f "$DATA/$SUBSET.summary.txt" ]] || fail "$DATA/$SUBSET.summary.txt is missing; SUBSET can be valid or test"
 
-decoding_settings
+decoding_options
 if [[ -n "${MAX_TOKENS:-}" ]]; then options+=(--max-tokens "$MAX_TOKENS"); fi
 generate --truncate-source --batch-size "${BATCH_SIZE:-32}" "${options[@]}" "$@"
 

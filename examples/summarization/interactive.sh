@@ -18,7 +18,7 @@ set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/settings.sh"
 run_settings
 find_checkpoint checkpoint_best.pt
-decoding_settings
+decoding_options
 
 PYTHONUNBUFFERED=1 python examples/summarization/cut.py --data "$DATA" |
     interact --buffer-size "${BUFFER:-1}" --batch-size "${BUFFER:-1}" "${options[@]}" "$@"

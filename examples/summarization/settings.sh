@@ -25,20 +25,27 @@ run_settings() {
     done
 }
 
-# What evaluate.sh and interactive.sh agree on: task, decoding and how symbols become text, in options.
+# What all that decode agree on: how, and in text_options, how symbols become text.
 decoding_settings() {
-    options=(
-        --task sparse_adapter_translation --source-lang source --target-lang target
-        --max-source-positions "$MAX_POSITIONS" --max-target-positions "$MAX_POSITIONS"
-        --beam "${BEAM:-6}" --lenpen "${LENPEN:-1}" --max-len-b "${MAX_LEN_B:-60}" --min-len "${MIN_LEN:-10}"
-        --no-repeat-ngram-size "${NO_REPEAT_NGRAM:-3}"
-    )
+    BEAM="${BEAM:-6}" LENPEN="${LENPEN:-1}" MAX_LEN_B="${MAX_LEN_B:-60}" MIN_LEN="${MIN_LEN:-10}"
+    NO_REPEAT_NGRAM="${NO_REPEAT_NGRAM:-3}"
     if [[ -f "$DATA/sentencepiece.bpe.model" ]]; then
-        options+=(--bpe sentencepiece --sentencepiece-model "$DATA/sentencepiece.bpe.model")
+        text_options=(--bpe sentencepiece --sentencepiece-model "$DATA/sentencepiece.bpe.model")
     elif [[ -f "$DATA/encoder.json" && -f "$DATA/vocab.bpe" ]]; then
-        options+=(--bpe gpt2 --gpt2-encoder-json "$DATA/encoder.json" --gpt2-vocab-bpe "$DATA/vocab.bpe")
+        text_options=(--bpe gpt2 --gpt2-encoder-json "$DATA/encoder.json" --gpt2-vocab-bpe "$DATA/vocab.bpe")
     else
         fail "$DATA holds neither sentencepiece.bpe.model nor encoder.json and vocab.bpe; make it with prepare.sh"
     fi
+}
+
+# What evaluate.sh and interactive.sh give to fairseq, in options.
+decoding_options() {
+    decoding_settings
+    options=(
+        --task sparse_adapter_translation --source-lang source --target-lang target
+        --max-source-positions "$MAX_POSITIONS" --max-target-positions "$MAX_POSITIONS"
+        --beam "$BEAM" --lenpen "$LENPEN" --max-len-b "$MAX_LEN_B" --min-len "$MIN_LEN"
+        --no-repeat-ngram-size "$NO_REPEAT_NGRAM" "${text_options[@]}"
+    )
     add_backbone
 }

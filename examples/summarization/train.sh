@@ -15,6 +15,9 @@
 #   SEED           of initialisation, pruning and data order (default: 1)
 #   KEEP_EPOCHS    checkpoints of the last epochs to keep, as for sparse-adapter average (default: 0)
 #   WHOLE          1: checkpoints hold the backbone too (default: 0, what is trained alone)
+#   EVAL_ROUGE     1: decode and score the validation set after every epoch, with the settings BEAM, LENPEN, MAX_LEN_B,
+#                  MIN_LEN, NO_REPEAT_NGRAM and ROUGE_WORDS of evaluate.sh, and take the best checkpoint by ROUGE-2
+#                  (default: 0, by the loss)
 #   SAVE_DIR       (default: checkpoints/summarization/DATA's name/bart_mini-houlsby64-snip0.4-seed1
 #                  and the like)
 #   VENV           Python environment (default: the active one, or .venv)
@@ -71,5 +74,13 @@ arguments=(
 )
 add_adapter_flags 10
 add_checkpoint_flags
+if [[ "${EVAL_ROUGE:-0}" == 1 ]]; then
+    decoding_settings
+    decoding="{\"beam\": $BEAM, \"lenpen\": $LENPEN, \"max_len_b\": $MAX_LEN_B, \"min_len\": $MIN_LEN"
+    arguments+=(
+        --eval-rouge --eval-rouge-args "$decoding, \"no_repeat_ngram_size\": $NO_REPEAT_NGRAM}" "${text_options[@]}"
+        --eval-rouge-words "${ROUGE_WORDS:-english}" --best-checkpoint-metric rouge2 --maximize-best-checkpoint-metric
+    )
+fi
 if ((GPUS == 0)); then arguments+=(--cpu); fi
 train_with_warmup 10 "$@"

@@ -72,7 +72,7 @@ def _load_encoder(folder: Path, language: str, kind: str, tokenizer: str | None)
         return lambda line: model.encode(line, out_type=str)
 
     from sparse_adapter.errors import UsageError
-    from sparse_adapter.serving.text import Codec
+    from sparse_adapter.text import Codec
 
     options = {option: str(folder / name) for option, name in FILES[kind].items()}
     if tokenizer == "moses":

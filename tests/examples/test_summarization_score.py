@@ -58,7 +58,7 @@ def test_one_line_for_each_example_in_the_order_of_the_file(score, data, tmp_pat
 
 
 def test_rouge_by_hand(score):
-    scores = score.rouge(["c d e f. A b."], ["A b. C d x y."])
+    scores = score.mean_rouge(["c d e f. A b."], ["A b. C d x y."])
     # In common: a b c d, of 6 words each; bigrams a-b and c-d of 5 each, across the sentences' ends.
     assert scores["rouge1"] == pytest.approx(100 * 4 / 6, abs=1e-4)
     assert scores["rouge2"] == pytest.approx(100 * 2 / 5, abs=1e-4)
@@ -67,21 +67,21 @@ def test_rouge_by_hand(score):
     assert scores["rougeLsum"] == pytest.approx(100 * 4 / 6, abs=1e-4)
     # The same where only one side has two sentences.
     for hypothesis, reference in (("c d a b", "A b. C d."), ("C d. A b.", "a b c d")):
-        scores = score.rouge([hypothesis], [reference])
+        scores = score.mean_rouge([hypothesis], [reference])
         assert (scores["rougeL"], scores["rougeLsum"]) == (50, 100)
 
 
 def test_words_of_other_scripts(score):
     pairs = {"Größe hört": "Gräße hürt", "это тест": "нет", "日本語の要約": "中国", "हिन्दी में": "नहीं"}
     for text, other in pairs.items():
-        assert score.rouge([text], [text], "unicode")["rouge1"] == 100
-        assert score.rouge([text], [other], "unicode")["rouge1"] == 0
-    assert score.rouge(["日本語の"], ["日本"], "unicode")["rouge1"] == pytest.approx(100 * 2 / 3, abs=1e-3)
+        assert score.mean_rouge([text], [text], "unicode")["rouge1"] == 100
+        assert score.mean_rouge([text], [other], "unicode")["rouge1"] == 0
+    assert score.mean_rouge(["日本語の"], ["日本"], "unicode")["rouge1"] == pytest.approx(100 * 2 / 3, abs=1e-3)
     assert score.foreign_share(["abc", "1, é"]) == 0.25
 
 
 def test_stemmer_is_on(score):
-    assert score.rouge(["jumping horses"], ["jumped horse"])["rouge2"] == 100
+    assert score.mean_rouge(["jumping horses"], ["jumped horse"])["rouge2"] == 100
 
 
 def test_missing_hypotheses_are_named_and_nothing_is_written(score, data, tmp_path):

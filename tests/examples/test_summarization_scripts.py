@@ -105,6 +105,17 @@ def test_settings_choose_flags_and_folder(run, tmp_path, settings, name, absent)
     assert flags["--adapter"] == settings.get("ADAPTER", "houlsby")
 
 
+def test_rouge_of_validation_is_decoded_as_in_evaluation(run, tmp_path):
+    (tmp_path / "data" / "news" / "sentencepiece.bpe.model").touch()
+    assert run("train.sh", EVAL_ROUGE="1", BEAM="2", ROUGE_WORDS="unicode").returncode == 0
+    flags = call(tmp_path)
+    decoding = {"beam": 2, "lenpen": 1, "max_len_b": 60, "min_len": 10, "no_repeat_ngram_size": 3}
+    assert json.loads(flags["--eval-rouge-args"]) == decoding
+    assert flags["--bpe"] == "sentencepiece" and flags["--sentencepiece-model"].startswith(str(tmp_path))
+    assert (flags["--eval-rouge-words"], flags["--best-checkpoint-metric"]) == ("unicode", "rouge2")
+    assert {"--eval-rouge", "--maximize-best-checkpoint-metric"} <= flags.keys()
+
+
 def test_large_has_the_papers_setting_and_arguments_override(run, tmp_path):
     settings = {"ARCH": "sparse_adapter_bart_large", "WORLD_SIZE": "8", "MAX_UPDATE": "9"}
     done = run("train.sh", "--label-smoothing", "0", "--fp16", **settings)

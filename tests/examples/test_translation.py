@@ -15,7 +15,7 @@ from fairseq.data import Dictionary, indexed_dataset
 from sacrebleu.metrics import BLEU
 from sparse_adapter.convert.architecture import train_options
 from sparse_adapter.errors import UsageError
-from sparse_adapter.serving.text import Codec
+from sparse_adapter.text import Codec
 
 EXAMPLE = Path(__file__).parents[2] / "examples" / "translation"
 ENGLISH = "one two three red house dog sees a big green tree under the old bridge and many people walk home"

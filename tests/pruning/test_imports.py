@@ -13,6 +13,8 @@ ALLOWED = {
     "errors": set(),
     "files": {"errors"},
     "length_groups": set(),
+    "rouge": set(),
+    "text": {"errors"},
     "modules": set(),
     "pruning": {"modules", "errors"},
     "checkpoint": {"modules", "files", "errors"},
@@ -21,17 +23,17 @@ ALLOWED = {
     "squad": {"length_groups", "errors"},
     "tasks": {
         *("squad", "models", "adapters", "pruning", "checkpoint", "modules"),
-        *("length_groups", "files", "errors"),
+        *("length_groups", "rouge", "text", "files", "errors"),
     },
     "convert": {"models", "adapters", "checkpoint", "modules", "files", "errors"},
     "study": {"adapters", "pruning", "files", "errors"},
-    "serving": {"models", "adapters", "checkpoint", "modules", "errors"},
+    "serving": {"text", "models", "adapters", "checkpoint", "modules", "errors"},
     "cli": {
         *("serving", "study", "convert", "tasks", "models", "adapters", "pruning", "checkpoint", "modules"),
-        *("files", "errors"),
+        *("text", "files", "errors"),
     },
 }
-SINGLE_FILES = {"errors", "files", "length_groups"}
+SINGLE_FILES = {"errors", "files", "length_groups", "rouge", "text"}
 
 
 def imports(file: Path) -> set[str]:

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from ..errors import UsageError
 from ..serving import Translator
-from ..serving.text import KINDS, text_options
+from ..text import KINDS, text_options
 from .arguments import FILE_HELP
 
 Request = tuple[str, str]  # domain and text

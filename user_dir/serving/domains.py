@@ -20,8 +20,8 @@ from omegaconf import DictConfig, OmegaConf
 from ..adapters.attach import forget_interrupted_pass
 from ..errors import UsageError
 from ..models.architectures import PREFIX
+from ..text import Codec
 from .backbone import keep_lora_apart_
-from .text import Codec
 
 PLAIN = "none"  # the domain of the backbone without adapters
 # What a task says of its sentences; the rest is about training.

@@ -13,9 +13,9 @@ from tqdm import tqdm
 
 from ..checkpoint.loading import read_state
 from ..errors import UsageError, flag_of
+from ..text import Codec
 from .backbone import Backbone
 from .domains import PLAIN, Domain, Limits, generation, task_options
-from .text import Codec
 
 
 class Translator:

@@ -70,12 +70,7 @@ class PruneAtInitMixin:
 
     def build_model(self, cfg: DictConfig, from_checkpoint: bool = False) -> BaseFairseqModel:
         model = super().build_model(cfg, from_checkpoint)
-        # For --eval-bleu, fairseq 0.12.3 has just made a generator with this model, which tells BART's cross-attention
-        # for good that its batches are beams: in training, every sentence of a beam's size would attend to the first
-        # one's source, or the shapes would not fit. Without it, that generator is as right, and slower.
-        if hasattr(model, "set_beam_size"):
-            model.set_beam_size(1)
-            vars(model.encoder).pop("reorder_encoder_out", None)
+        end_beam_search(model)  # for --eval-bleu
         self._model = None if from_checkpoint else model
         return model
 
@@ -235,3 +230,15 @@ class PruneAtInitMixin:
             **(objective.size(next(model.parameters()).device) if objective else {"batches": 0, "examples": 0}),
             "seconds": round(time.perf_counter() - start, 3),
         }
+
+
+def end_beam_search(model: BaseFairseqModel) -> None:
+    """Let a model that a generator was made with be trained.
+
+    The generator of fairseq 0.12.3 tells BART's cross-attention for good that its batches are beams: in training, every
+    sentence of a beam's size would attend to the first one's source, or the shapes would not fit. Without it, that
+    generator is as right, and slower.
+    """
+    if hasattr(model, "set_beam_size"):
+        model.set_beam_size(1)
+        vars(model.encoder).pop("reorder_encoder_out", None)

@@ -5,17 +5,17 @@ from dataclasses import dataclass
 from fairseq.tasks import register_task
 from fairseq.tasks.translation import TranslationConfig, TranslationTask
 
+from .eval_rouge import EvalRougeConfig, EvalRougeMixin
 from .options import PruneAtInitConfig
-from .prune_at_init import PruneAtInitMixin
 
 
 @dataclass
-class SparseAdapterTranslationConfig(PruneAtInitConfig, TranslationConfig):
+class SparseAdapterTranslationConfig(PruneAtInitConfig, EvalRougeConfig, TranslationConfig):
     pass
 
 
 @register_task("sparse_adapter_translation", dataclass=SparseAdapterTranslationConfig)
-class SparseAdapterTranslationTask(PruneAtInitMixin, TranslationTask):
+class SparseAdapterTranslationTask(EvalRougeMixin, TranslationTask):
     """``translation`` that prunes the adapters once, before training."""
 
     cfg: SparseAdapterTranslationConfig

@@ -19,12 +19,12 @@ from omegaconf import DictConfig
 from torch import Tensor
 
 from ..errors import UsageError, one_line_errors
+from .eval_rouge import EvalRougeConfig, EvalRougeMixin
 from .options import PruneAtInitConfig, flag
-from .prune_at_init import PruneAtInitMixin
 
 
 @dataclass
-class SparseAdapterTranslationFromPretrainedBARTConfig(PruneAtInitConfig, TranslationConfig):
+class SparseAdapterTranslationFromPretrainedBARTConfig(PruneAtInitConfig, EvalRougeConfig, TranslationConfig):
     langs: Optional[str] = flag(None, "all languages of pretraining in its order, with commas between: ar_AR,cs_CZ,...")
     prepend_bos: bool = flag(False, "begin every sentence with <s>")
 
@@ -32,7 +32,7 @@ class SparseAdapterTranslationFromPretrainedBARTConfig(PruneAtInitConfig, Transl
 @register_task(
     "sparse_adapter_translation_from_pretrained_bart", dataclass=SparseAdapterTranslationFromPretrainedBARTConfig
 )
-class SparseAdapterTranslationFromPretrainedBARTTask(PruneAtInitMixin, TranslationFromPretrainedBARTTask):
+class SparseAdapterTranslationFromPretrainedBARTTask(EvalRougeMixin, TranslationFromPretrainedBARTTask):
     """``translation_from_pretrained_bart`` that prunes the adapters once, before training."""
 
     cfg: SparseAdapterTranslationFromPretrainedBARTConfig

@@ -2,7 +2,7 @@ import random
 
 import pytest
 from sparse_adapter.errors import UsageError
-from sparse_adapter.serving.text import Codec, text_options
+from sparse_adapter.text import Codec, text_options
 
 
 @pytest.fixture(scope="module")

@@ -7,7 +7,7 @@ from fairseq.data import encoders
 from fairseq.registry import REGISTRIES
 from omegaconf import MISSING
 
-from ..errors import UsageError, flag_of
+from .errors import UsageError, flag_of
 
 KINDS = ("tokenizer", "bpe")
 
