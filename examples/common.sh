@@ -191,7 +191,7 @@ add_checkpoint_flags() {
     fi
 }
 
-# Run fairseq-train with arguments and "${@:2}"; the learning rate rises over the first $1 % of the updates. Another
+# Print and run fairseq-train with arguments and "${@:2}"; the learning rate rises over the first $1 % of the updates. Another
 # --lr-scheduler than ours is the caller's, with its own options.
 train_with_warmup() {
     local updates schedule=()
@@ -203,7 +203,10 @@ train_with_warmup() {
     if [[ ! " ${*:2} " =~ .*" --lr-scheduler"[\ =]([^ ]*) || "${BASH_REMATCH[1]}" == polynomial_decay ]]; then
         schedule=(--total-num-update "$updates" --warmup-updates "$((updates * $1 / 100))")
     fi
-    exec fairseq-train "${arguments[@]}" ${schedule[@]+"${schedule[@]}"} "${@:2}"
+    arguments+=(${schedule[@]+"${schedule[@]}"} "${@:2}")
+    printf '%q ' fairseq-train "${arguments[@]}"
+    echo
+    exec fairseq-train "${arguments[@]}"
 }
 
 # The last message of the plugin in log $1, which a traceback of fairseq's may follow, or the last lines.

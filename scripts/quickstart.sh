@@ -22,7 +22,7 @@ source scripts/install.sh ""
 
 # What the shell has exported for other runs: the figures in README.md are of the defaults.
 unset CHECKPOINT SUBSET AVERAGE LARGE_SPARSE LR DROPOUT MAX_UPDATE UPDATE_FREQ MAX_POSITIONS PRUNE_BATCHES KEEP_EPOCHS WHOLE
-unset LENPEN MAX_LEN_B NO_REPEAT_NGRAM ROUGE_WORDS BPE BACKBONE_DIR
+unset EVAL_ROUGE LENPEN MAX_LEN_B NO_REPEAT_NGRAM ROUGE_WORDS BPE BACKBONE_DIR
 # Of several GPUs one: so few batches, divided among them, would be hardly any updates.
 export CUDA_VISIBLE_DEVICES="${CUDA_VISIBLE_DEVICES-0}"
 OUT="${OUT:-data-bin/quickstart}"

@@ -13,7 +13,7 @@
 #   LARGE_SPARSE   k: adapters k times larger at sparsity 1 - 1/k, instead of SPARSITY
 #   LORA_RANK, PREFIX_LENGTH  of these families (default: 8, 30)
 #   PRUNE_BATCHES  training batches that snip and grasp score on (default: 16)
-#   LR             peak learning rate (default: for models of less than 768 dimensions 2e-3, otherwise 1e-4; with
+#   LR             peak learning rate (default: 2e-3 for models of less than 768 dimensions, otherwise 1e-4; with
 #                  ADAPTER=none 5e-4 and 3e-5)
 #   MAX_EPOCH      (default: 10)
 #   MAX_UPDATE     stop after this many updates instead, if set

@@ -5,6 +5,7 @@ import importlib.util
 import json
 import os
 import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -75,6 +76,8 @@ def test_defaults_prune_with_snip_on_the_cpu(run, tmp_path):
         "--save-dir": "checkpoints/summarization/news/bart_mini-houlsby64-snip0.4-seed1",
     }
     assert {flag: flags.get(flag) for flag in expected} == expected
+    shown = shlex.split(done.stdout.splitlines()[-1])
+    assert shown == ["fairseq-train", *(tmp_path / "call").read_text().splitlines()]
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,8 @@
 """What scripts and READMEs say of their settings."""
 
 import os
+import re
+import shlex
 import shutil
 import subprocess
 from dataclasses import fields
@@ -8,7 +10,9 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from fairseq import options
 from sparse_adapter.adapters.options import option_names
+from sparse_adapter.tasks.eval_rouge import EvalRougeConfig
 from sparse_adapter.tasks.options import PruneAtInitConfig
 
 ROOT = Path(__file__).parents[2]
@@ -25,9 +29,48 @@ def test_help_is_the_header_and_starts_nothing(script, tmp_path):
 
 def test_the_readme_names_every_flag_of_the_plugin():
     text = (ROOT / "README.md").read_text(encoding="utf-8")
-    names = option_names() - RECORDED | {field.name for field in fields(PruneAtInitConfig)} - {"_name"}
+    of_tasks = {field.name for config in (PruneAtInitConfig, EvalRougeConfig) for field in fields(config)} - {"_name"}
+    names = option_names() - RECORDED | of_tasks
     missing = [name for name in sorted(names) if f"`--{name.replace('_', '-')}" not in text]
     assert names and not missing
+
+
+def test_the_readme_has_a_whole_command():
+    text = (ROOT / "README.md").read_text(encoding="utf-8")
+    train, generate = (
+        shlex.split(
+            re.search(rf"^{command} data-bin.*?[^\\]\n", text, re.MULTILINE | re.DOTALL)[0].replace("\\\n", "")
+        )[1:]
+        for command in ("fairseq-train", "fairseq-generate")
+    )
+    for words in (train, generate):
+        place = words.index("--user-dir")
+        assert words[place : place + 2] == ["--user-dir", "user_dir"]
+        del words[place : place + 2]  # it is imported already
+    args = options.parse_args_and_arch(options.get_training_parser(), train)
+    assert (args.arch, args.pruner, args.sparsity) == ("sparse_adapter_bart_mini", "snip", 0.4)
+    assert options.parse_args_and_arch(options.get_generation_parser(), generate).path.startswith(args.save_dir)
+
+
+@pytest.mark.parametrize("example", ["glue", "squad", "summarization", "translation"])
+def test_settings_of_a_readme_are_those_of_its_scripts(example):
+    folder = ROOT / "examples" / example
+    headers = [(folder / f"{name}.sh").read_text().split("set -euo")[0] for name in ("prepare", "train", "evaluate")]
+    entries = re.split(r"^#   (?=[A-Z])", "\n".join(headers), flags=re.MULTILINE)[1:]
+    compared = 0
+    for first, last in re.findall(
+        r"^\| (`[A-Z_`, ]+`) \|.*\| (.*) \|$", (folder / "README.md").read_text(), re.MULTILINE
+    ):
+        names = re.findall(r"`([A-Z_]+)`", first)
+        defaults = last.replace("`", "").split(", ")
+        for i, name in enumerate(names):
+            found = [entry for entry in entries if name in re.match(r"[A-Z_, ]+", entry)[0].replace(",", "").split()]
+            assert found, f"{name} is in no script"
+            own = re.search(r"\(default: ([^\s;,)]+)", found[0])
+            if own and len(names) == len(defaults) and found[0].startswith(f"{name} ") and name != "SAVE_DIR":
+                assert defaults[i].split(" ")[0].rstrip(":,") == own[1], name
+                compared += 1
+    assert compared >= 5
 
 
 def test_an_environment_of_another_tool_is_not_replaced(tmp_path):
