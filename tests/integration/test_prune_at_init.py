@@ -254,7 +254,7 @@ REFUSED = {
     "batches of no token": ((*SPARSE, "--prune-max-tokens", "0"), "--prune-max-tokens 0"),
     "nothing to prune": ((*SPARSE, "--adapter", "none"), "nothing to prune"),
     "a shuffle of nothing": (("--prune-shuffle",), "--prune-shuffle needs a --pruner"),
-    "unknown scope": ((*SPARSE, "--prune-scope", "layer"), "unknown --prune-scope 'layer'"),
+    "unknown scope": ((*SPARSE, "--prune-scope", "model"), "unknown --prune-scope 'model'"),
     "unknown precision": (("--matmul-precision", "low"), "highest, high or medium"),
     "unknown kernel": (("--attention-kernel", "flash"), "choose math"),
     "unknown adapter": (("--adapter", "houlsbi"), "unknown adapter 'houlsbi'; choose"),

@@ -1,11 +1,12 @@
 """Every registered pruner on a tiny BART: density, determinism, and no trace left in the model."""
 
 import math
+from collections import Counter
 
 import pytest
 import torch
 from sparse_adapter.errors import UsageError
-from sparse_adapter.modules import SparseWeight, sparse_weights
+from sparse_adapter.modules import SparseWeight, sparse_weights, split_adapter_key
 from sparse_adapter.pruning import PRUNERS, SCOPES, DegenerateScores, Objective, prune, register_pruner
 from sparse_adapter.pruning.prune import zeros_drawn
 from sparse_adapter.pruning.random import Random
@@ -29,9 +30,15 @@ def test_the_density_is_exact(model, objective, pruner, scope):
         masks = prune(model, pruner, sparsity, scope=scope, objective=objective)
         assert {name: mask.shape for name, mask in masks.items()} == {n: w.shape for n, w in weights.items()}
         assert sum(int(mask.sum()) for mask in masks.values()) == round((1 - sparsity) * total)
-        if scope == "matrix" and PRUNERS[pruner].scope is None:
-            for mask in masks.values():
-                assert abs(int(mask.sum()) - (1 - sparsity) * mask.numel()) < 1
+        if PRUNERS[pruner].scope is None:
+            part = {"global": None, "layer": 0, "family": 1, "site": 2, "matrix": slice(None)}[scope]
+            kept, size = Counter(), Counter()
+            for name, mask in masks.items():
+                group = "" if part is None else split_adapter_key(name)[part]
+                kept[group] += int(mask.sum())
+                size[group] += mask.numel()
+            assert len(size) == {"global": 1, "family": 1, "site": 3, "layer": 4, "matrix": len(masks)}[scope]
+            assert all(abs(kept[group] - (1 - sparsity) * size[group]) < 1 for group in size)
 
 
 @pytest.mark.parametrize("pruner", ["magnitude", "er", "snip"])
@@ -159,8 +166,10 @@ def test_a_sparsity_that_leaves_nothing_is_refused(net):
 def test_other_mistakes_are_refused(net):
     with pytest.raises(ValueError, match="unknown pruner 'best'; choose one of .*snip"):
         prune(net, "best", 0.5)
-    with pytest.raises(ValueError, match="unknown prune scope 'layer'; choose one of global, matrix"):
-        prune(net, "random", 0.5, scope="layer")
+    with pytest.raises(
+        ValueError, match="unknown prune scope 'model'; choose one of global, family, .*matrix"
+    ):
+        prune(net, "random", 0.5, scope="model")
     with pytest.raises(ValueError, match="needs an objective"):
         prune(net, "snip", 0.5)
     with pytest.raises(ValueError, match="no prunable weights"):

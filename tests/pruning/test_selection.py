@@ -5,6 +5,7 @@ import pytest
 import torch
 from sparse_adapter.pruning.selection import (
     DegenerateScores,
+    Group,
     check_scores,
     keep_highest,
     kept_count,
@@ -49,7 +50,7 @@ def test_the_highest_stay(count):
 
 @pytest.mark.parametrize("kept", range(0, 74, 7))
 def test_proportional_quotas_are_exact_in_total_and_within_one_of_the_share(kept):
-    quotas = proportional_quotas(SHAPES, kept)
+    quotas = proportional_quotas({name: shape.numel() for name, shape in SHAPES.items()}, kept)
     assert sum(quotas.values()) == kept
     for name, shape in SHAPES.items():
         assert abs(quotas[name] - shape.numel() * kept / 73) < 1
@@ -65,14 +66,15 @@ def test_the_largest_remainders_are_rounded_up():
 
 def test_global_selection_ranks_all_matrices_together():
     scores = {"low": torch.tensor([[1.0, 2], [3, 4]]), "high": torch.tensor([10.0, 0, 20])}
-    masks = select(scores, 4, None, generator())
+    masks = select(scores, [Group(["high", "low"], 4)], generator())
+    assert list(masks) == ["low", "high"]
     assert masks["low"].tolist() == [[False, False], [True, True]]
     assert masks["high"].tolist() == [True, False, True]
 
 
 def test_selection_by_quota_ranks_inside_each_matrix():
     scores = {"low": torch.tensor([[1.0, 2], [3, 4]]), "high": torch.tensor([10.0, 0, 20])}
-    masks = select(scores, 4, {"low": 3, "high": 1}, generator())
+    masks = select(scores, [Group(["low"], 3), Group(["high"], 1)], generator())
     assert masks["low"].tolist() == [[False, True], [True, True]]
     assert masks["high"].tolist() == [False, False, True]
 

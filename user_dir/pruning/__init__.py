@@ -6,8 +6,9 @@ A pruner is one file with one class; importing this package registers all of the
 from . import erdos_renyi, grasp, magnitude, random, snip  # noqa: F401  (registration)
 from .objective import Objective
 from .prune import apply_masks_, prune
-from .registry import PRUNERS, SCOPES, Pruner, build_pruner, register_pruner
+from .registry import PRUNERS, Pruner, build_pruner, register_pruner
 from .report import format_report, sparsity_report
+from .scopes import SCOPES
 from .selection import DegenerateScores
 
 __all__ = [

@@ -11,7 +11,7 @@ import torch
 
 from .random import Random
 from .registry import register_pruner
-from .selection import round_quotas
+from .selection import Group, round_quotas
 
 
 def erdos_renyi_quotas(shapes: Mapping[str, torch.Size], kept: int) -> dict[str, int]:
@@ -39,5 +39,5 @@ def erdos_renyi_quotas(shapes: Mapping[str, torch.Size], kept: int) -> dict[str,
 class ErdosRenyi(Random):
     scope = "erdos-renyi"
 
-    def quotas(self, shapes, kept, scope):
-        return erdos_renyi_quotas(shapes, kept)
+    def groups(self, shapes, kept, scope):
+        return [Group([name], quota) for name, quota in erdos_renyi_quotas(shapes, kept).items()]

@@ -9,7 +9,8 @@ from torch import Tensor, nn
 from ..errors import UsageError
 from ..modules import SparseWeight, prunable_weights
 from .objective import Objective
-from .registry import SCOPES, build_pruner
+from .registry import build_pruner
+from .scopes import SCOPES
 from .selection import check_scores, kept_count, select
 
 # Of the temporary draw: the adapters' own initialisation in the authors' code.
@@ -32,7 +33,7 @@ def prune(
         model: a model with dense sparse weights.
         pruner: name of a registered pruner. Matrices that are zero throughout are scored as ``zeros_drawn``.
         sparsity: fraction of the weights to remove, ``0 <= sparsity < 1``.
-        scope: ``global`` ranks all matrices together, ``matrix`` gives every matrix the same density.
+        scope: which matrices are ranked together, one of ``SCOPES``; each such group has the same density.
         shuffle: keep as many weights of every matrix as were chosen, at random places: the control by which Frankle et
             al. (2021, "Pruning Neural Networks at Initialization: Why Are We Missing the Mark?") tell whether the
             scores choose weights or only densities of matrices.
@@ -67,7 +68,7 @@ def prune(
     with zeros_drawn(modules.values(), seed):
         scores = method.score({name: m.values for name, m in modules.items()}, objective, generator)
     check_scores(scores, pruner)
-    masks = select(scores, kept, method.quotas(shapes, kept, scope), generator)
+    masks = select(scores, method.groups(shapes, kept, scope), generator)
     return {name: _shuffled(mask, generator) for name, mask in masks.items()} if shuffle else masks
 
 

@@ -7,9 +7,8 @@ import torch
 from torch import Tensor
 
 from .objective import Objective
-from .selection import proportional_quotas
-
-SCOPES = ("global", "matrix")
+from .scopes import grouped
+from .selection import Group, proportional_quotas
 
 
 class Pruner(ABC):
@@ -36,9 +35,12 @@ class Pruner(ABC):
             generator: the source of all randomness, on the CPU.
         """
 
-    def quotas(self, shapes: Mapping[str, torch.Size], kept: int, scope: str) -> dict[str, int] | None:
-        """How many weights each matrix keeps, ``kept`` in total; None for one threshold over all."""
-        return None if scope == "global" else proportional_quotas(shapes, kept)
+    def groups(self, shapes: Mapping[str, torch.Size], kept: int, scope: str) -> list[Group]:
+        """The matrices that are ranked together, and how many weights each such group keeps, ``kept`` in total."""
+        names = grouped(shapes, scope)
+        sizes = {group: sum(shapes[name].numel() for name in names[group]) for group in names}
+        quotas = proportional_quotas(sizes, kept)
+        return [Group(names[group], quotas[group]) for group in names]
 
 
 PRUNERS: dict[str, type[Pruner]] = {}

@@ -4,14 +4,22 @@ Comparing scores with a threshold removes or keeps all ties at once; here, chanc
 """
 
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from fractions import Fraction
+from typing import NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor
 
 logger = logging.getLogger(__name__)
+
+
+class Group(NamedTuple):
+    """Matrices that are ranked together, and how many of their weights stay."""
+
+    names: list[str]
+    quota: int
 
 
 class DegenerateScores(ValueError):
@@ -36,10 +44,10 @@ def keep_highest(scores: Tensor, count: int, generator: torch.Generator) -> Tens
     return mask
 
 
-def proportional_quotas(shapes: Mapping[str, torch.Size], kept: int) -> dict[str, int]:
-    """Quotas with the same density in every matrix, as near as whole numbers allow."""
-    total = sum(shape.numel() for shape in shapes.values())
-    return round_quotas({name: Fraction(kept * s.numel(), total) for name, s in shapes.items()}, kept)
+def proportional_quotas(sizes: Mapping[str, int], kept: int) -> dict[str, int]:
+    """Quotas with the same density everywhere, as near as whole numbers allow."""
+    total = sum(sizes.values())
+    return round_quotas({name: Fraction(kept * size, total) for name, size in sizes.items()}, kept)
 
 
 def round_quotas(shares: Mapping[str, Fraction | float], kept: int) -> dict[str, int]:
@@ -77,24 +85,20 @@ def check_scores(scores: Mapping[str, Tensor], pruner: str) -> None:
     logger.warning("%s; between their weights, chance decides", found)
 
 
-def select(
-    scores: Mapping[str, Tensor], kept: int, quotas: Mapping[str, int] | None, generator: torch.Generator
-) -> dict[str, Tensor]:
-    """Masks that keep the ``kept`` highest scores over all matrices, or ``quotas[name]`` in each.
+def select(scores: Mapping[str, Tensor], groups: Iterable[Group], generator: torch.Generator) -> dict[str, Tensor]:
+    """Masks that keep the highest scores of each group.
 
     Args:
         scores: scores by name, of any shapes.
-        kept: the number of weights to keep in total.
-        quotas: the number of weights to keep in each matrix; None ranks all matrices together.
+        groups: each name is in one of them.
         generator: decides between equal scores.
 
     Returns:
         Boolean masks on the CPU, of the shapes of ``scores``.
     """
-    flat = {name: score.detach().cpu().flatten() for name, score in scores.items()}
-    if quotas is None:
-        sizes = [score.numel() for score in flat.values()]
-        masks = keep_highest(torch.cat(list(flat.values())), kept, generator).split(sizes)
-    else:
-        masks = [keep_highest(score, quotas[name], generator) for name, score in flat.items()]
-    return {name: mask.view(scores[name].shape) for name, mask in zip(flat, masks, strict=True)}
+    masks = {}
+    for names, quota in groups:
+        flat = [scores[name].detach().cpu().flatten() for name in names]
+        parts = keep_highest(torch.cat(flat), quota, generator).split([score.numel() for score in flat])
+        masks |= {name: part.view(scores[name].shape) for name, part in zip(names, parts, strict=True)}
+    return {name: masks[name] for name in scores}

@@ -24,7 +24,11 @@ class PruneAtInitConfig(FairseqDataclass):
         None, "fraction of the adapters' weights to remove, 0 <= s < 1; needs a --pruner (default: 0)"
     )
     large_sparse: int = flag(1, "k: adapters that are k times larger, at sparsity 1 - 1/k; needs a --pruner")
-    prune_scope: str = flag("global", "global: rank all matrices together; matrix: the same density in every matrix")
+    prune_scope: str = flag(
+        "global",
+        "global: rank all matrices together; family, site, layer or matrix: those of one family, site or layer, or "
+        "each by itself, all at the same density",
+    )
     prune_shuffle: bool = flag(
         False,
         "keep as many weights of each matrix as the pruner chose, at random places: the control that tells "
