@@ -166,9 +166,7 @@ def test_a_sparsity_that_leaves_nothing_is_refused(net):
 def test_other_mistakes_are_refused(net):
     with pytest.raises(ValueError, match="unknown pruner 'best'; choose one of .*snip"):
         prune(net, "best", 0.5)
-    with pytest.raises(
-        ValueError, match="unknown prune scope 'model'; choose one of global, family, .*matrix"
-    ):
+    with pytest.raises(ValueError, match="unknown prune scope 'model'; choose one of global, family, .*matrix"):
         prune(net, "random", 0.5, scope="model")
     with pytest.raises(ValueError, match="needs an objective"):
         prune(net, "snip", 0.5)
