@@ -17,6 +17,7 @@ from sparse_adapter.checkpoint.loading import read_state
 from sparse_adapter.checkpoint.rebuild import rebuild
 from sparse_adapter.models.architectures import PREFIX
 from sparse_adapter.modules import is_adapter_key
+from sparse_adapter.rouge import Rouge
 from sparse_adapter.serving import Translator
 
 from ..commands import REPOSITORY, run
@@ -25,7 +26,9 @@ from .conftest import SIZES, error_line, succeed, write_corpus
 USER_DIR = ["--user-dir", str(REPOSITORY / "user_dir"), "--cpu"]
 DECODING = ["--beam", "3", "--max-len-b", "12"]
 SPARSE = ["--adapter-bottleneck", "8", "--pruner", "snip", "--sparsity", "0.4", "--prune-batches", "2"]
-BLEU = ["--eval-bleu", "--eval-bleu-args", '{"beam": 2, "max_len_b": 8}', "--best-checkpoint-metric", "bleu"]
+SHORT = '{"beam": 2, "max_len_b": 8}'
+BLEU = ["--eval-bleu", "--eval-bleu-args", SHORT, "--best-checkpoint-metric", "bleu"]
+ROUGE = ["--eval-rouge", "--eval-rouge-args", SHORT]
 MBART_LANGUAGES = ["ar_AR", "source", "target", "zh_CN"]
 OLD = {"raw_text": False, "lazy_load": False, "left_pad_source": "True", "left_pad_target": "False", "fp16": True}
 OLD |= {"criterion": "label_smoothed_cross_entropy", "label_smoothing": 0.1, "ddp_backend": "c10d", "lr": [0.0007]}
@@ -197,7 +200,7 @@ def test_mbart_is_served(mbart, tmp_path):
 @pytest.mark.parametrize("mbart", ["without"], indirect=True)
 def test_bleu_is_validated_and_survives_a_resume(wmt19, mbart, tmp_path):
     for name, published in {"wmt19": wmt19, "mbart": mbart}.items():
-        options = [*BLEU, "--maximize-best-checkpoint-metric"]
+        options = [*BLEU, "--maximize-best-checkpoint-metric", *ROUGE]
         first = succeed(published.train(tmp_path / name, *options, "--max-update", "2"))
         output = succeed(published.train(tmp_path / name, *options, "--max-update", "4"))
         before, (after, best) = (
@@ -207,6 +210,21 @@ def test_bleu_is_validated_and_survives_a_resume(wmt19, mbart, tmp_path):
         assert best == max(before, after)
         assert "not pruned again" in output
         assert (tmp_path / name / "checkpoint_best.pt").is_file()
+        check_rouge(
+            published, tmp_path / name / "checkpoint_last.pt", float(re.findall(r"\| rouge1 (\S+)", output)[-1])
+        )
+
+
+def check_rouge(published: Published, file: Path, reported: float) -> None:
+    """ROUGE-1 of a validation is that of what fairseq-generate writes, without the symbols of languages."""
+    arguments = [str(published.data), *USER_DIR, *published.task, "--path", str(file), "--gen-subset", "valid"]
+    output = succeed(run("fairseq-generate", *arguments, "--beam", "2", "--max-len-b", "8"))
+    references = dict(re.findall(r"^T-(\d+)\t(.*)$", output, re.MULTILINE))
+    hypotheses = dict(re.findall(r"^D-(\d+)\t\S+\t(.*)$", output, re.MULTILINE))
+    rouge = Rouge()
+    scores = [rouge.score(hypotheses[i], references[i].replace("[target]", ""))["rouge1"] for i in references]
+    assert len(scores) == 20 and not any("[" in text for text in hypotheses.values())
+    assert reported == pytest.approx(sum(scores) / 20, abs=2e-3) and reported > 0
 
 
 def refused(published: Published, save_dir: Path, *extra: str) -> str:
