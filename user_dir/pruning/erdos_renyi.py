@@ -40,4 +40,5 @@ class ErdosRenyi(Random):
     scope = "erdos-renyi"
 
     def groups(self, shapes, kept, scope):
-        return [Group([name], quota) for name, quota in erdos_renyi_quotas(shapes, kept).items()]
+        quotas = erdos_renyi_quotas(shapes, kept)
+        return [Group([name], quotas[name]) for name in shapes]
