@@ -191,8 +191,8 @@ add_checkpoint_flags() {
     fi
 }
 
-# Print and run fairseq-train with arguments and "${@:2}"; the learning rate rises over the first $1 % of the updates. Another
-# --lr-scheduler than ours is the caller's, with its own options.
+# Print and run fairseq-train with arguments and "${@:2}"; the learning rate rises over the first $1 % of the updates.
+# Another --lr-scheduler than ours is the caller's, with its own options.
 train_with_warmup() {
     local updates schedule=()
     # A process that sees one GPU would otherwise train alone, whatever torchrun says.
