@@ -51,10 +51,11 @@ def sentences(text: str) -> list[str]:
     return [*parts, text[start:].strip()]
 
 
-def foreign_share(texts: list[str]) -> float:
-    """Of the letters, those that are none to rouge-score."""
+def ignored_letters(texts: list[str]) -> str | None:
+    """What to say where the words ``english`` leave out more than 1 % of the letters."""
     letters = foreign = 0
     for text in texts:
         alphabetic = [x for x in text if x.isalpha()]
         letters, foreign = letters + len(alphabetic), foreign + sum(not x.isascii() for x in alphabetic)
-    return foreign / max(letters, 1)
+    share = foreign / max(letters, 1)
+    return f"ROUGE ignores {share:.0%} of the references' letters" if share > 0.01 else None

@@ -13,7 +13,7 @@ import argparse
 import sys
 from pathlib import Path
 
-from sparse_adapter.rouge import METRICS, WORDS, Rouge, foreign_share, sentences
+from sparse_adapter.rouge import METRICS, WORDS, Rouge, ignored_letters, sentences
 from tabulate import tabulate
 from tqdm import tqdm
 
@@ -58,8 +58,8 @@ def main(argv: list[str] | None = None) -> None:
                     f"{args.data} has {len(documents)} documents and {len(references)} summaries; prepare it again"
                 )
             hypotheses = [" ".join(sentences(document)[: args.lead]) for document in documents]
-        if args.words == "english" and (share := foreign_share(references)) > 0.01:
-            print(f"note: ROUGE ignores {share:.0%} of the letters; ROUGE_WORDS=unicode counts them", file=sys.stderr)
+        if args.words == "english" and (ignored := ignored_letters(references)):
+            print(f"note: {ignored}; ROUGE_WORDS=unicode counts them", file=sys.stderr)
         scores = mean_rouge(hypotheses, references, args.words)
         scores |= {} if args.words == "english" else {"words": args.words}
         write_scores(args.save_dir, args.subset, hypotheses, scores)

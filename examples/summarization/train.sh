@@ -76,6 +76,8 @@ add_adapter_flags 10
 add_checkpoint_flags
 if [[ "${EVAL_ROUGE:-0}" == 1 ]]; then
     decoding_settings
+    # JSON knows no .8
+    LENPEN="$(python -c 'import sys; print(float(sys.argv[1]))' "$LENPEN" 2>/dev/null)" || fail "LENPEN is no number"
     decoding="{\"beam\": $BEAM, \"lenpen\": $LENPEN, \"max_len_b\": $MAX_LEN_B, \"min_len\": $MIN_LEN"
     arguments+=(
         --eval-rouge --eval-rouge-args "$decoding, \"no_repeat_ngram_size\": $NO_REPEAT_NGRAM}" "${text_options[@]}"

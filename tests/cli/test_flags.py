@@ -4,11 +4,10 @@ import argparse
 import dataclasses
 
 import pytest
+from fairseq.tasks import TASK_DATACLASS_REGISTRY
 from sparse_adapter.adapters.options import add_adapter_args
 from sparse_adapter.cli import main
 from sparse_adapter.cli.flags import flags_parser
-from sparse_adapter.tasks.options import PruneAtInitConfig
-from sparse_adapter.tasks.squad import SquadConfig
 
 
 def test_every_flag_of_the_plugin_is_there():
@@ -16,11 +15,15 @@ def test_every_flag_of_the_plugin_is_there():
     models = argparse.ArgumentParser(add_help=False)
     add_adapter_args(models)
     flags = {flag for action in models._actions for flag in action.option_strings}
-    for config in (PruneAtInitConfig, SquadConfig):
-        fields = {field.name for field in dataclasses.fields(config)}
-        fields -= {"_name", "data", "classification_head_name"}  # the last is the criterion's
-        flags |= {f"--{name.replace('_', '-')}" for name in fields}
-    assert listed == flags | {"--langs", "--prepend-bos"}
+    for task, config in TASK_DATACLASS_REGISTRY.items():
+        if task.startswith("sparse_adapter_"):
+            fairseq_s = [base for base in config.__mro__ if base.__module__.startswith("fairseq.")]
+            known = {name for base in fairseq_s for name in base.__dataclass_fields__}
+            known |= {"data", "classification_head_name"}  # the latter is the criterion's
+            fields = {field.name for field in dataclasses.fields(config)} - known
+            flags |= {f"--{name.replace('_', '-')}" for name in fields}
+    assert listed == flags
+    assert {"--pruner", "--eval-rouge", "--langs", "--max-answer-length"} <= listed
 
 
 @pytest.mark.parametrize(

@@ -77,7 +77,8 @@ def test_words_of_other_scripts(score):
         assert score.mean_rouge([text], [text], "unicode")["rouge1"] == 100
         assert score.mean_rouge([text], [other], "unicode")["rouge1"] == 0
     assert score.mean_rouge(["日本語の"], ["日本"], "unicode")["rouge1"] == pytest.approx(100 * 2 / 3, abs=1e-3)
-    assert score.foreign_share(["abc", "1, é"]) == 0.25
+    assert score.ignored_letters(["abc", "1, é"]) == "ROUGE ignores 25% of the references' letters"
+    assert score.ignored_letters(99 * ["a"] + ["é"]) is None
 
 
 def test_stemmer_is_on(score):

@@ -1,6 +1,7 @@
 """--eval-rouge: what validation reports is what fairseq-generate writes, scored."""
 
 import re
+import shlex
 
 import pytest
 from sparse_adapter.rouge import METRICS, Rouge
@@ -10,7 +11,8 @@ from .conftest import BIN, LANGUAGES, error_line, succeed
 from .test_two_processes import distributed
 
 DECODING = '{"beam": 3, "max_len_b": 12}'
-ROUGE = ["--eval-rouge", "--eval-rouge-args", DECODING, "--best-checkpoint-metric", "rouge2"]
+BEST = ["--best-checkpoint-metric", "rouge2", "--maximize-best-checkpoint-metric"]
+ROUGE = ["--eval-rouge", "--eval-rouge-args", DECODING, *BEST]
 SPARSE = ["--pruner", "snip", "--sparsity", "0.4", "--prune-batches", "2"]
 
 
@@ -24,8 +26,8 @@ def reported(output: str) -> list[dict[str, float]]:
 def trained(project, tmp_path_factory):
     """A run's folder and its log."""
     folder = tmp_path_factory.mktemp("rouge")
-    options = [*ROUGE, "--maximize-best-checkpoint-metric", "--adapter-only-checkpoints", *SPARSE]
-    return folder, succeed(project.train(folder, *options, "--save-interval-updates", "2"))
+    options = [*ROUGE, "--adapter-only-checkpoints", *SPARSE, "--save-interval-updates", "2"]
+    return folder, succeed(project.train(folder, *options))
 
 
 def test_validation_reports_what_is_generated(project, trained):
@@ -42,6 +44,7 @@ def test_validation_reports_what_is_generated(project, trained):
     assert last["rouge1"] > 1  # of words that are there
     best = re.findall(r"best_rouge2 (\S+)", log)
     assert float(best[-1]) == max(scores["rouge2"] for scores in reported(log))
+    assert "--eval-rouge takes the symbols of the data for words" in log
 
 
 def test_training_is_as_without_it(project, trained, tmp_path):
@@ -55,33 +58,49 @@ def test_training_is_as_without_it(project, trained, tmp_path):
 def test_fairseq_validate_reports_it_too(project, trained, processes):
     """Of two processes, each tells the other what it has seen, which may be of any size."""
     folder, log = trained
-    arguments = [
-        "--user-dir",
-        str(REPOSITORY / "user_dir"),
-        "--cpu",
-        "--task",
-        "sparse_adapter_translation",
-        *LANGUAGES,
-    ]
-    arguments += ["--path", str(folder / "checkpoint_last.pt"), "--valid-subset", "valid", "--num-workers", "0"]
-    arguments += ["--batch-size", "3", "--all-gather-list-size", "100"]
+    assert validated(project, folder, processes) == pytest.approx(reported(log)[-1], abs=2e-3)
+
+
+def validated(project, folder, processes: int = 1) -> dict[str, float]:
+    """The scores that fairseq-validate reports of a run's last checkpoint."""
+    arguments = ["--user-dir", str(REPOSITORY / "user_dir"), "--task", "sparse_adapter_translation", *LANGUAGES]
+    arguments += ["--cpu", "--path", str(folder / "checkpoint_last.pt"), "--valid-subset", "valid"]
+    arguments += ["--num-workers", "0", "--batch-size", "3", "--all-gather-list-size", "100"]
     launch = [run, "fairseq-validate"] if processes == 1 else [distributed, str(BIN / "fairseq-validate")]
     output = succeed(launch[0](launch[1], str(project.data), *arguments))
-    for metric, value in reported(log)[-1].items():
-        assert float(re.search(rf" \| {metric} (\S+)", output)[1]) == pytest.approx(value, abs=2e-3)
+    return {metric: float(re.search(rf" \| {metric} (\S+)", output)[1]) for metric in METRICS}
+
+
+def test_two_processes_that_train_add_up_what_they_have_seen(project, tmp_path):
+    """Seven batches: the second process has none in the last round."""
+    options = [*ROUGE, *SPARSE, "--batch-size-valid", "3", "--ddp-backend", "legacy_ddp"]
+    arguments = [shlex.quote(word) for word in project.train_args(tmp_path, *options)]
+    log = succeed(distributed(str(BIN / "fairseq-train"), *arguments))
+    assert validated(project, tmp_path) == pytest.approx(reported(log)[-1], abs=2e-3)
+
+
+def test_a_run_keeps_to_the_metric_of_its_best_checkpoint(project, trained):
+    """fairseq would compare the best ROUGE with losses, and hardly ever find a better one."""
+    folder, _ = trained
+    before = (folder / "checkpoint_last.pt").stat().st_mtime_ns
+    more = ["--adapter-only-checkpoints", *SPARSE, "--max-update", "6"]
+    line = error_line(project.train(folder, *more))
+    assert "whose best checkpoint has the highest rouge2, and this command asks for the lowest loss" in line
+    assert (folder / "checkpoint_last.pt").stat().st_mtime_ns == before
 
 
 @pytest.mark.parametrize(
     "options, message",
     [
-        (["--eval-rouge-args", '{"baem": 4}'], "fairseq generates with no baem; beam?"),
-        (["--eval-rouge-args", "beam 4"], "--eval-rouge-args beam 4 is not JSON"),
-        (["--eval-rouge-args", "[4]"], "is not an object"),
-        (["--eval-rouge-words", "french"], "choose english or unicode"),
-        (["--bpe", "sentencepiece"], "--bpe sentencepiece needs --sentencepiece-model"),
-        (["--bpe", "sentencepiece", "--sentencepiece-model", "nowhere"], "--bpe sentencepiece cannot be used"),
+        (["--eval-rouge", "--bpe", "sentencepiece"], "--bpe sentencepiece needs --sentencepiece-model"),
+        (
+            ["--eval-rouge", "--bpe", "sentencepiece", "--sentencepiece-model", "nowhere"],
+            "--bpe sentencepiece cannot be used",
+        ),
+        (["--eval-rouge", *BEST[:2]], "rouge2 needs --maximize-best-checkpoint-metric"),
+        (BEST, "--best-checkpoint-metric rouge2 needs --eval-rouge"),
     ],
 )
 def test_mistakes_end_in_one_line(project, tmp_path, options, message):
-    assert message in error_line(project.train(tmp_path / "run", "--eval-rouge", *options))
+    assert message in error_line(project.train(tmp_path / "run", *options))
     assert not list((tmp_path / "run").iterdir())

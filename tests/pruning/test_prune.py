@@ -30,7 +30,7 @@ def test_the_density_is_exact(model, objective, pruner, scope):
         masks = prune(model, pruner, sparsity, scope=scope, objective=objective)
         assert {name: mask.shape for name, mask in masks.items()} == {n: w.shape for n, w in weights.items()}
         assert sum(int(mask.sum()) for mask in masks.values()) == round((1 - sparsity) * total)
-        if PRUNERS[pruner].scope is None:
+        if PRUNERS[pruner].allocation is None:
             part = {"global": None, "layer": 0, "family": 1, "site": 2, "matrix": slice(None)}[scope]
             kept, size = Counter(), Counter()
             for name, mask in masks.items():

@@ -57,7 +57,10 @@ _TRAINING = {
     "optimization": ("lr", "update_freq", "clip_norm"),
     "dataset": ("max_tokens", "batch_size"),
     "common": ("seed",),
-    "task": ("pruner", "prune_scope", "prune_shuffle", "prune_seed", "prune_batches", "prune_max_tokens"),
+    "task": (
+        *("pruner", "prune_scope", "prune_shuffle", "prune_seed", "prune_batches", "prune_max_tokens"),
+        *("eval_rouge_args", "eval_rouge_words"),
+    ),
     "checkpoint": ("finetune_from_model",),
 }
 
@@ -113,6 +116,27 @@ def check_direction(before: DictConfig, now: DictConfig, path: str) -> None:
         raise UsageError(
             f"{path} is of a run from {then[0]} to {then[1]}, and this one is from {asked[0]} to {asked[1]}: choose "
             "another --save-dir"
+        )
+
+
+def check_best(before: DictConfig, now: DictConfig, path: str) -> None:
+    """Compare what tells a run's best checkpoint with what the command that goes on with it would tell it by.
+
+    fairseq 0.12.3 keeps the best value and not of what: a ROUGE of 2 would never be better than a loss of 5.
+
+    Args:
+        before, now: both configurations' sections ``checkpoint``.
+
+    Raises:
+        UsageError: they are two metrics or directions, and the best value is not to be forgotten.
+    """
+    names = ("best_checkpoint_metric", "maximize_best_checkpoint_metric")
+    then, asked = ([section.get(name) for name in names] for section in (before, now))
+    if then != asked and not now.reset_meters and not now.no_save:
+        best = [f"the {'highest' if highest else 'lowest'} {metric}" for metric, highest in (then, asked)]
+        raise UsageError(
+            f"{path} is of a run whose best checkpoint has {best[0]}, and this command asks for {best[1]} "
+            "(--best-checkpoint-metric): choose another --save-dir, or forget the best with --reset-meters"
         )
 
 

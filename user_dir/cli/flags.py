@@ -13,6 +13,7 @@ from fairseq.dataclass.utils import gen_parser_from_dataclass
 from fairseq.tasks import TASK_DATACLASS_REGISTRY
 
 from ..adapters.options import add_adapter_args
+from ..tasks.eval_rouge import EvalRougeConfig
 from ..tasks.options import PruneAtInitConfig
 
 
@@ -30,6 +31,7 @@ def flags_parser() -> ArgumentParser:
     parser = ArgumentParser(usage=usage, add_help=False, conflict_handler="resolve")  # --large-sparse is of both
     add_adapter_args(parser.add_argument_group("every model with adapters"))
     gen_parser_from_dataclass(parser.add_argument_group("every task that prunes"), PruneAtInitConfig())
+    gen_parser_from_dataclass(parser.add_argument_group("tasks of translation"), EvalRougeConfig())
     for task in sorted(task for task in TASK_DATACLASS_REGISTRY if task.startswith("sparse_adapter_")):
         own = _own_fields(TASK_DATACLASS_REGISTRY[task])
         if own is not None:

@@ -17,7 +17,7 @@ from ..checkpoint.adapter_only import trained_heads
 from ..checkpoint.rebuild import dictionary_sizes, model_arguments, rebuild_adapters, task_section
 from ..errors import UsageError
 from ..files import write_json, written_at_once
-from ..pruning import sparsity_report
+from ..pruning import PRUNERS, sparsity_report
 from .arguments import FILE_HELP, add_force, check_out, read_file
 
 
@@ -64,8 +64,9 @@ def format_info(report: dict, args: Namespace, task: dict, file_bytes: int) -> s
     options = [f"{flag} {value}" for flag, value in fixed_options(args).items() if flag != "--adapter"]
     pruner = task.get("pruner") or "none"
     if pruner != "none":
+        own = PRUNERS[pruner].allocation if pruner in PRUNERS else None
         pruner += ", shuffled" if task.get("prune_shuffle") else ""
-        pruner += f", {task.get('prune_scope', 'global')}, sparsity {task.get('sparsity') or 0:.4g}"
+        pruner += f", {own or task.get('prune_scope', 'global')}, sparsity {task.get('sparsity') or 0:.4g}"
     facts = [
         ("architecture", args.arch),
         ("adapter", args.adapter),

@@ -37,7 +37,7 @@ def erdos_renyi_quotas(shapes: Mapping[str, torch.Size], kept: int) -> dict[str,
 
 @register_pruner("er")
 class ErdosRenyi(Random):
-    scope = "erdos-renyi"
+    allocation = "erdos-renyi"
 
     def groups(self, shapes, kept, scope):
         quotas = erdos_renyi_quotas(shapes, kept)

@@ -16,12 +16,12 @@ class Pruner(ABC):
 
     Attributes:
         needs_data: whether ``score`` uses the training loss (the objective).
-        scope: set where the pruner allocates weights to matrices in its own way, whatever the user asks.
+        allocation: how the pruner by itself decides what each matrix keeps, whatever --prune-scope asks.
     """
 
     name: str
     needs_data = False
-    scope: str | None = None
+    allocation: str | None = None
 
     @abstractmethod
     def score(

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from ..modules import SparseWeight, is_adapter_key, is_backbone_key, prunable_weights, split_adapter_key
+from .scopes import SCOPES
 
 
 def live_units(weight: SparseWeight) -> Tensor:
@@ -115,7 +116,8 @@ def format_report(report: dict) -> str:
     if report["dead_adapters"]:
         lines.append(
             f"WARNING: {len(report['dead_adapters'])} adapters have no unit left "
-            f"(first: {report['dead_adapters'][0]}); use a lower sparsity or --prune-scope matrix"
+            f"(first: {report['dead_adapters'][0]}); use a lower sparsity"
+            f"{' or --prune-scope matrix' if report.get('scope') in SCOPES.keys() - {'matrix'} else ''}"
         )
     return "\n".join(lines)
 

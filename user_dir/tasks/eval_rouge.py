@@ -1,26 +1,34 @@
 """ROUGE of generated summaries in every validation, as fairseq's ``--eval-bleu`` has it for BLEU."""
 
-import difflib
 import json
+import logging
 from argparse import Namespace
+from collections.abc import Iterable
 from dataclasses import dataclass
 from functools import partial
-from typing import Optional
+from typing import Optional, get_type_hints
 
-from fairseq import utils
+from fairseq.data import Dictionary
 from fairseq.dataclass import FairseqDataclass
 from fairseq.dataclass.configs import GenerationConfig
 from fairseq.logging import metrics
 from fairseq.models import BaseFairseqModel
-from fairseq.sequence_generator import SequenceGenerator
 from omegaconf import DictConfig, OmegaConf
 from torch import Tensor
 
 from ..errors import UsageError, one_line_errors
-from ..rouge import METRICS, WORDS, Rouge
+from ..rouge import METRICS, WORDS, Rouge, ignored_letters
 from ..text import KINDS, Codec
 from .options import flag
 from .prune_at_init import PruneAtInitMixin, end_beam_search
+
+logger = logging.getLogger(__name__)
+
+# What the generators of all translation tasks of fairseq read; others would be ignored, or be no generation.
+GENERATION = (
+    *("beam", "max_len_a", "max_len_b", "min_len", "match_source_len", "lenpen", "unkpen", "unnormalized"),
+    *("temperature", "no_repeat_ngram_size"),
+)
 
 
 @dataclass
@@ -57,36 +65,27 @@ class EvalRougeMixin(PruneAtInitMixin):
         return model
 
     def build_criterion(self, cfg: DictConfig, from_checkpoint: bool = False):
-        if self.cfg.eval_rouge:
-            with one_line_errors():
+        is_trained = self._model is not None and isinstance(cfg, DictConfig)
+        with one_line_errors():
+            if is_trained:
+                _check_best_metric(cfg._get_root().checkpoint, self.cfg.eval_rouge)
+            if self.cfg.eval_rouge:
                 if not isinstance(cfg, DictConfig):
                     raise UsageError(f"--eval-rouge does not go with fairseq's old --criterion {cfg.criterion}")
-                self._codec = _codec(cfg._get_root())
-            self._rouge = Rouge(self.cfg.eval_rouge_words)
+                self._scorer = TokenScorer(self.target_dictionary, _codec(cfg._get_root()), self.cfg.eval_rouge_words)
         return super().build_criterion(cfg, from_checkpoint)
 
     def valid_step(self, sample: dict, model: BaseFairseqModel, criterion):
         loss, sample_size, log = super().valid_step(sample, model, criterion)
         if self.cfg.eval_rouge and sample:
-            scores = self._score(self._rouge_generator, sample, model)
+            beams = self.inference_step(self._rouge_generator, [model], sample, prefix_tokens=None)
+            hypotheses = [beam[0]["tokens"] for beam in beams]
+            ignored = self._rouge_generator.symbols_to_strip_from_output
+            scores = self._scorer.score(hypotheses, sample["target"], ignored)
             log["_rouge_examples"] = len(scores)
             for metric in METRICS:
                 log[f"_{metric}"] = sum(score[metric] for score in scores)
         return loss, sample_size, log
-
-    def _score(self, generator: SequenceGenerator, sample: dict, model: BaseFairseqModel) -> list[dict[str, float]]:
-        def text(tokens: Tensor) -> str:
-            known = tokens[tokens.ne(self.target_dictionary.unk())]  # no match, which "<unk>" would be to ROUGE
-            ignored = generator.symbols_to_strip_from_output
-            symbols = self.target_dictionary.string(known.int().cpu(), extra_symbols_to_ignore=ignored)
-            return self._codec.decode(symbols)
-
-        scores = []
-        generated = self.inference_step(generator, [model], sample, prefix_tokens=None)
-        for hypotheses, target in zip(generated, sample["target"], strict=True):
-            reference = utils.strip_pad(target, self.target_dictionary.pad())
-            scores.append(self._rouge.score(text(hypotheses[0]["tokens"]), text(reference)))
-        return scores
 
     def reduce_metrics(self, logging_outputs: list[dict], criterion) -> None:
         super().reduce_metrics(logging_outputs, criterion)
@@ -95,6 +94,47 @@ class EvalRougeMixin(PruneAtInitMixin):
                 metrics.log_scalar_sum(f"_{name}", float(sum(log.get(f"_{name}", 0) for log in logging_outputs)))
             for metric in METRICS:
                 metrics.log_derived(metric, partial(_mean, metric=metric))
+
+
+class TokenScorer:
+    """ROUGE of symbols in a dictionary.
+
+    Args:
+        codec: makes text of them.
+        words: what a word is made of, one of ``WORDS``.
+    """
+
+    def __init__(self, dictionary: Dictionary, codec: Codec, words: str):
+        self._dictionary, self._codec, self._rouge = dictionary, codec, Rouge(words)
+        self._ignores_letters = words == "english"
+        self._said: set[str] = set()
+        if codec == Codec():
+            logger.warning("--eval-rouge takes the symbols of the data for words: there is no --bpe and no --tokenizer")
+
+    def score(self, hypotheses: Iterable[Tensor], references: Iterable[Tensor], ignored: set[int]) -> list[dict]:
+        """Of each pair, F1 x 100 of each of ``METRICS``; ``ignored`` are symbols that are no text."""
+        texts = [self._text(reference, ignored) for reference in references]
+        if self._ignores_letters and (letters := ignored_letters(texts)):
+            self._warn_once("%s; --eval-rouge-words unicode counts them", letters)
+        pairs = zip(hypotheses, texts, strict=True)
+        return [self._rouge.score(self._hypothesis(hypothesis, ignored), text) for hypothesis, text in pairs]
+
+    def _hypothesis(self, tokens: Tensor, ignored: set[int]) -> str:
+        try:
+            return self._text(tokens, ignored)
+        except (ValueError, KeyError) as error:  # a symbol that the BPE does not know, such as madeupword0000
+            self._warn_once("a hypothesis is no text, and counts as empty: %s", error)
+            return ""
+
+    def _text(self, tokens: Tensor, ignored: set[int]) -> str:
+        # Unknown symbols match nothing; "<unk>" would be a word to ROUGE.
+        known = tokens[tokens.ne(self._dictionary.unk()) & tokens.ne(self._dictionary.pad())]
+        return self._codec.decode(self._dictionary.string(known.int().cpu(), extra_symbols_to_ignore=ignored))
+
+    def _warn_once(self, message: str, detail: object) -> None:
+        if message not in self._said:
+            logger.warning(message, detail)
+            self._said.add(message)
 
 
 def _mean(meters, metric: str) -> float:
@@ -108,11 +148,41 @@ def _generation_options(text: str) -> Namespace:
         raise UsageError(f"--eval-rouge-args {text} is not JSON ({error})") from error
     if not isinstance(options, dict):
         raise UsageError(f'--eval-rouge-args {text} is not an object: {{"beam": 4}}')
-    for name in options:
-        if name not in (known := GenerationConfig.__dataclass_fields__):
-            near = difflib.get_close_matches(name, known, 1)
-            raise UsageError(f"--eval-rouge-args: fairseq generates with no {name}" + f"; {near[0]}?" * bool(near))
+    kinds = get_type_hints(GenerationConfig)
+    for name, value in options.items():
+        if name not in GENERATION:
+            raise UsageError(f"--eval-rouge-args: there is no {name} here; choose of {', '.join(GENERATION)}")
+        kind = kinds[name]
+        if not (type(value) is kind or (kind is float and type(value) is int)):
+            raise UsageError(f"--eval-rouge-args: {name} {json.dumps(value)} is no {kind.__name__}")
+    defaults = {"beam": 5, "max_len_a": 0, "max_len_b": 200, "min_len": 1}
+    beam, share, longest, shortest = ((defaults | options)[name] for name in defaults)
+    if beam < 1:
+        raise UsageError(f"--eval-rouge-args: beam {beam} is less than 1")
+    if not share and shortest > longest:
+        raise UsageError(f"--eval-rouge-args: min_len {shortest} is more than max_len_b {longest}")
     return Namespace(**options)
+
+
+def _check_best_metric(cfg: DictConfig, is_reported: bool) -> None:
+    """Refuse to choose checkpoints by a ROUGE that is not there, which fairseq notices after an epoch, or is lowest.
+
+    Args:
+        cfg: the configuration's section ``checkpoint``.
+        is_reported: whether validations report ``METRICS``.
+
+    Raises:
+        UsageError: the best checkpoint cannot be told so.
+    """
+    chosen = f"--best-checkpoint-metric {cfg.best_checkpoint_metric}"
+    if not cfg.best_checkpoint_metric.lower().startswith("rouge"):
+        return
+    if not is_reported:
+        raise UsageError(f"{chosen} needs --eval-rouge")
+    if cfg.best_checkpoint_metric not in METRICS:
+        raise UsageError(f"{chosen} is none of {', '.join(METRICS)}")
+    if not cfg.maximize_best_checkpoint_metric:
+        raise UsageError(f"{chosen} needs --maximize-best-checkpoint-metric, or the worst would be the best")
 
 
 def _codec(cfg: DictConfig) -> Codec:

@@ -27,7 +27,7 @@ class PruneAtInitConfig(FairseqDataclass):
     prune_scope: str = flag(
         "global",
         "global: rank all matrices together; family, site, layer or matrix: those of one family, site or layer, or "
-        "each by itself, all at the same density",
+        "each by itself, all at the same density (er has its own)",
     )
     prune_shuffle: bool = flag(
         False,

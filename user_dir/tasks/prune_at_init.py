@@ -224,7 +224,7 @@ class PruneAtInitMixin:
         return {
             "pruner": options.pruner,
             "sparsity": options.sparsity,
-            "scope": method.scope or options.prune_scope,
+            "scope": method.allocation or options.prune_scope,
             "shuffled": options.prune_shuffle,
             "seed": seed,
             **(objective.size(next(model.parameters()).device) if objective else {"batches": 0, "examples": 0}),

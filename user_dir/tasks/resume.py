@@ -11,7 +11,7 @@ from ..adapters.adapter_fusion import same_sources
 from ..adapters.options import check_same_adapters, record
 from ..checkpoint.adapter_only import check_is_backbone, fingerprint_of
 from ..checkpoint.loading import read_state
-from ..checkpoint.start import changed_settings, check_direction, is_relaunch
+from ..checkpoint.start import changed_settings, check_best, check_direction, is_relaunch
 from ..errors import UsageError, flag_of
 from ..files import read_json
 from ..modules import SparseWeight, has_adapters, holds_backbone, prunable_weights
@@ -60,6 +60,7 @@ def check_start(model: BaseFairseqModel, cfg: DictConfig, path: str, state: dict
         raise UsageError(f"{path} is of a run without adapters: choose another --save-dir")
     if state.get("cfg"):
         check_direction(state["cfg"], cfg, path)
+        check_best(state["cfg"]["checkpoint"], cfg.checkpoint, path)
         if changes := changed_settings(state["cfg"], cfg):
             logger.warning("%s goes on where it stopped, though %s", path, ", ".join(changes))
 
