@@ -1,7 +1,7 @@
 """Every registered pruner on a tiny BART: density, determinism, and no trace left in the model."""
 
 import math
-from collections import Counter
+from collections import defaultdict
 
 import pytest
 import torch
@@ -12,7 +12,7 @@ from sparse_adapter.pruning.prune import zeros_drawn
 from sparse_adapter.pruning.random import Random
 from torch import nn
 
-from ..conftest import make_batch, state_copy, translation_loss
+from ..conftest import make_batch, randomize, state_copy, translation_loss
 
 SCORED = [name for name, pruner in PRUNERS.items() if pruner.needs_data]
 
@@ -31,14 +31,29 @@ def test_the_density_is_exact(model, objective, pruner, scope):
         assert {name: mask.shape for name, mask in masks.items()} == {n: w.shape for n, w in weights.items()}
         assert sum(int(mask.sum()) for mask in masks.values()) == round((1 - sparsity) * total)
         if PRUNERS[pruner].allocation is None:
-            part = {"global": None, "layer": 0, "family": 1, "site": 2, "matrix": slice(None)}[scope]
-            kept, size = Counter(), Counter()
-            for name, mask in masks.items():
-                group = "" if part is None else split_adapter_key(name)[part]
-                kept[group] += int(mask.sum())
-                size[group] += mask.numel()
-            assert len(size) == {"global": 1, "family": 1, "site": 3, "layer": 4, "matrix": len(masks)}[scope]
-            assert all(abs(kept[group] - (1 - sparsity) * size[group]) < 1 for group in size)
+            for group in groups(masks, scope):
+                kept = torch.cat([masks[name].flatten() for name in group])
+                assert abs(int(kept.sum()) - (1 - sparsity) * len(kept)) < 1
+
+
+def groups(names, scope: str) -> list[list[str]]:
+    part = {"global": slice(0), "layer": 0, "family": 1, "site": 2, "matrix": slice(None)}[scope]
+    found = defaultdict(list)
+    for name in names:
+        found[split_adapter_key(name)[part]].append(name)
+    return list(found.values())
+
+
+@pytest.mark.parametrize("scope, number", [("global", 1), ("family", 2), ("site", 3), ("layer", 4), ("matrix", 44)])
+def test_a_scope_ranks_what_it_names(build_bart, scope, number):
+    """Of each group by itself, the largest weights stay."""
+    model = randomize(build_bart(adapter="houlsby+lora"))
+    sizes = {name: weight.values.detach().abs() for name, weight in sparse_weights(model).items()}
+    masks = prune(model, "magnitude", 0.6, scope=scope)
+    assert len(groups(masks, scope)) == number
+    for group in groups(masks, scope):
+        size, kept = (torch.cat([of[name].flatten() for name in group]) for of in (sizes, masks))
+        assert size[kept].min() > size[~kept].max()
 
 
 @pytest.mark.parametrize("pruner", ["magnitude", "er", "snip"])
