@@ -143,8 +143,8 @@ def test_own_data_and_backbone_are_two_lines_of_table1(tmp_path):
 
 def test_overrides(tmp_path):
     path = pretended(tmp_path / "here")
-    study = read_config(path, ["seeds=[7]", "env.MAX_EPOCH=2", "tasks.one.metric=f1", "resume=true"])
-    assert study.seeds == (7,) and study.resume and not study.keep_checkpoints
+    study = read_config(path, ["seeds=[7]", "env.MAX_EPOCH=2", "tasks.one.metric=f1", "resume=false"])
+    assert study.seeds == (7,) and not study.resume and not study.keep_checkpoints
     assert study.tasks[0].env["MAX_EPOCH"] == "2" and study.tasks[0].metric == "f1"
 
 

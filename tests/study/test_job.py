@@ -81,8 +81,8 @@ def test_a_failure_is_recorded_with_its_last_line_and_forgotten_when_it_is_mende
     assert one.run("snip")["score"] == 65 and not failure.exists()
 
 
-def test_an_interrupted_run_starts_again_and_a_trained_one_is_only_evaluated(study):
-    one = study()
+def test_an_interrupted_run_starts_again_if_asked_and_a_trained_one_is_only_evaluated(study):
+    one = study("resume=false")
     folder = one.begun("full")
     for name in ("checkpoint_last.pt", "train.log"):
         (folder / name).write_text("of a run that was killed")
@@ -94,8 +94,8 @@ def test_an_interrupted_run_starts_again_and_a_trained_one_is_only_evaluated(stu
     assert len(one.started()) == 1
 
 
-def test_a_run_goes_on_from_its_checkpoint_if_asked(study):
-    one = study("resume=true")
+def test_an_interrupted_run_goes_on_from_its_checkpoint(study):
+    one = study()
     folder = one.begun("full")
     (folder / "train.log").write_text("the first half\n")
     (folder / "checkpoint_last.pt").touch()

@@ -67,8 +67,8 @@ class Study:
         grid: blocks, each a list of values for every axis that it names, of which all combinations are run, with its
             variant, env and flags.
         keep_checkpoints: keep what was trained after its scores are recorded.
-        resume: let a run that was interrupted go on from its checkpoint instead of starting again; on GPUs and in
-            half precision, its numbers are then not the very same.
+        resume: let a run that was interrupted go on from its checkpoint instead of starting again; in half precision,
+            its numbers are then not the very same, and how long it trained is not known.
         config: all of this as it was written, with the overrides.
     """
 
@@ -77,7 +77,7 @@ class Study:
     seeds: tuple[int, ...]
     grid: tuple[dict, ...]
     keep_checkpoints: bool = False
-    resume: bool = False
+    resume: bool = True
     config: dict = field(default_factory=dict)
 
 
@@ -159,7 +159,7 @@ def _study(name: str, raw: dict) -> Study:
         seeds=tuple(dict.fromkeys(seeds)),
         grid=blocks,
         keep_checkpoints=_switch(raw, "keep_checkpoints"),
-        resume=_switch(raw, "resume"),
+        resume=_switch(raw, "resume", True),
         config=raw,
     )
 
@@ -365,8 +365,8 @@ def _names(entry: object) -> list[str]:
     return [str(name) for name in names]
 
 
-def _switch(raw: dict, key: str) -> bool:
-    value = raw.get(key, False)
+def _switch(raw: dict, key: str, default: bool = False) -> bool:
+    value = raw.get(key, default)
     if not isinstance(value, bool):
         raise UsageError(f"{key} {value!r} is neither true nor false")
     return value
