@@ -27,7 +27,7 @@
 #   VENV           Python environment (default: the active one, or .venv)
 #
 # Houlsby's adapters in models of less than 768 dimensions have AdapterHub's form, swish and no LayerNorm, which was
-# chosen on dev sets of MiniLM; --adapter-activation relu --adapter-layer-norm auto is that of the authors' code. The
+# chosen on dev sets of MiniLM; --adapter-activation relu --adapter-layer-norm auto is that of the paper's code. The
 # learning rate rises over the first 6 % of the updates and then falls linearly to 0; the last checkpoint is the one to
 # evaluate. Arguments are passed on to fairseq-train and override what is set here.
 #
