@@ -196,9 +196,10 @@ def test_what_was_submitted_to_a_cluster_is_cancelled(tmp_path, monkeypatch, sig
     """By Snakemake, which a stand-in is for here: it is given the time, and interrupted once."""
     submits = SUBMITS.replace("FOLDER", str(tmp_path))
     monkeypatch.setattr("sparse_adapter.study.engine._command", lambda *words: [sys.executable, "-c", submits])
-    (tmp_path / "profile").mkdir()
-    words = ["study", str(pretended(tmp_path / "here")), "--out", str(tmp_path / "out"), "--profile"]
-    process = multiprocessing.get_context("fork").Process(target=main, args=([*words, str(tmp_path / "profile")],))
+    profile = tmp_path / "profile"
+    profile.mkdir()
+    words = ["study", str(pretended(tmp_path / "here")), "--out", str(tmp_path / "out"), "--profile", str(profile)]
+    process = multiprocessing.get_context("fork").Process(target=at_a_terminal, args=(words,))
     process.start()
     wait_for(tmp_path / "submitted")
     for number in signals:
@@ -206,6 +207,12 @@ def test_what_was_submitted_to_a_cluster_is_cancelled(tmp_path, monkeypatch, sig
         time.sleep(0.2)
     process.join()
     wait_for(tmp_path / "cancelled")
+
+
+def at_a_terminal(words: list[str]) -> None:
+    """Where there is none, as of tests in the background, a shell has processes ignore SIGINT."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
+    main(words)
 
 
 def wait_for(file: Path) -> None:
