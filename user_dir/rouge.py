@@ -51,8 +51,10 @@ def sentences(text: str) -> list[str]:
     return [*parts, text[start:].strip()]
 
 
-def ignored_letters(texts: list[str]) -> str | None:
-    """What to say where the words ``english`` leave out more than 1 % of the letters."""
+def ignored_letters(texts: list[str], words: str = "english") -> str | None:
+    """What to say where the words, one of ``WORDS``, leave out more than 1 % of the letters."""
+    if words != "english":
+        return None
     letters = foreign = 0
     for text in texts:
         alphabetic = [x for x in text if x.isalpha()]

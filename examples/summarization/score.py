@@ -58,7 +58,7 @@ def main(argv: list[str] | None = None) -> None:
                     f"{args.data} has {len(documents)} documents and {len(references)} summaries; prepare it again"
                 )
             hypotheses = [" ".join(sentences(document)[: args.lead]) for document in documents]
-        if args.words == "english" and (ignored := ignored_letters(references)):
+        if ignored := ignored_letters(references, args.words):
             print(f"note: {ignored}; ROUGE_WORDS=unicode counts them", file=sys.stderr)
         scores = mean_rouge(hypotheses, references, args.words)
         scores |= {} if args.words == "english" else {"words": args.words}

@@ -1,7 +1,6 @@
 """--eval-rouge: what validation reports is what fairseq-generate writes, scored."""
 
 import re
-import shlex
 
 import pytest
 from sparse_adapter.rouge import METRICS, Rouge
@@ -74,8 +73,7 @@ def validated(project, folder, processes: int = 1) -> dict[str, float]:
 def test_two_processes_that_train_add_up_what_they_have_seen(project, tmp_path):
     """Seven batches: the second process has none in the last round."""
     options = [*ROUGE, *SPARSE, "--batch-size-valid", "3", "--ddp-backend", "legacy_ddp"]
-    arguments = [shlex.quote(word) for word in project.train_args(tmp_path, *options)]
-    log = succeed(distributed(str(BIN / "fairseq-train"), *arguments))
+    log = succeed(distributed(str(BIN / "fairseq-train"), *project.train_args(tmp_path, *options)))
     assert validated(project, tmp_path) == pytest.approx(reported(log)[-1], abs=2e-3)
 
 

@@ -2,6 +2,7 @@
 
 import json
 import os
+import shlex
 import socket
 import subprocess
 import sys
@@ -24,7 +25,7 @@ def distributed(*command: str) -> subprocess.CompletedProcess:
         port = free.getsockname()[1]
     launcher = [BIN / "torchrun", "--nproc_per_node=2", f"--master_port={port}", "--no-python", "bash", "-c"]
     fairseq = (
-        " ".join(command) + " --distributed-backend gloo --distributed-world-size 2 "
+        shlex.join(command) + " --distributed-backend gloo --distributed-world-size 2 "
         "--distributed-init-method env:// --distributed-no-spawn --distributed-rank $RANK"
     )
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "OMP_WAIT_POLICY": "PASSIVE"}

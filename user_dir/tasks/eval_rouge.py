@@ -105,8 +105,7 @@ class TokenScorer:
     """
 
     def __init__(self, dictionary: Dictionary, codec: Codec, words: str):
-        self._dictionary, self._codec, self._rouge = dictionary, codec, Rouge(words)
-        self._ignores_letters = words == "english"
+        self._dictionary, self._codec, self._words, self._rouge = dictionary, codec, words, Rouge(words)
         self._said: set[str] = set()
         if codec == Codec():
             logger.warning("--eval-rouge takes the symbols of the data for words: there is no --bpe and no --tokenizer")
@@ -114,7 +113,7 @@ class TokenScorer:
     def score(self, hypotheses: Iterable[Tensor], references: Iterable[Tensor], ignored: set[int]) -> list[dict]:
         """Of each pair, F1 x 100 of each of ``METRICS``; ``ignored`` are symbols that are no text."""
         texts = [self._text(reference, ignored) for reference in references]
-        if self._ignores_letters and (letters := ignored_letters(texts)):
+        if letters := ignored_letters(texts, self._words):
             self._warn_once("%s; --eval-rouge-words unicode counts them", letters)
         pairs = zip(hypotheses, texts, strict=True)
         return [self._rouge.score(self._hypothesis(hypothesis, ignored), text) for hypothesis, text in pairs]
