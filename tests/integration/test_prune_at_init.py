@@ -257,6 +257,7 @@ REFUSED = {
     "unknown scope": ((*SPARSE, "--prune-scope", "model"), "unknown --prune-scope 'model'"),
     "unknown precision": (("--matmul-precision", "low"), "highest, high or medium"),
     "unknown kernel": (("--attention-kernel", "flash"), "choose math"),
+    "unknown dropout": (("--dropout-kernel", "cuda"), "unknown --dropout-kernel 'cuda'; choose torch or fast"),
     "unknown adapter": (("--adapter", "houlsbi"), "unknown adapter 'houlsbi'; choose"),
     "bottleneck of zero": (("--adapter-bottleneck", "0"), "the dimension must be at least 1"),
     "Large-Sparse and another sparsity": ((*SPARSE, "--large-sparse", "4"), "--large-sparse 4 is sparsity 0.75"),

@@ -11,8 +11,9 @@ from fairseq.checkpoint_utils import load_checkpoint_to_cpu
 from fairseq.models import ARCH_CONFIG_REGISTRY, ARCH_MODEL_REGISTRY
 from fairseq.tasks import setup_task
 from omegaconf import OmegaConf
-from sparse_adapter.modules import is_adapter_key
+from sparse_adapter.modules import is_adapter_key, use_fast_dropout
 from sparse_adapter.tasks.sentence_prediction import SparseAdapterSentencePredictionConfig
+from torch.nn import functional
 
 from ..commands import REPOSITORY, run
 from .conftest import BIN, error_line, succeed, write_pairs
@@ -112,10 +113,16 @@ def test_what_makes_training_faster_is_set(folder):
     kernels = ("flash", "mem_efficient", "cudnn")
     before = torch.get_float32_matmul_precision(), [getattr(backends, f"{name}_sdp_enabled")() for name in kernels]
     try:
-        task_of(folder, matmul_precision="medium", attention_kernel="math")
+        task_of(folder, matmul_precision="medium", attention_kernel="math", dropout_kernel="fast")
+        torch.manual_seed(1)
+        fast = functional.dropout(torch.ones(100))
         assert torch.get_float32_matmul_precision() == "medium" and backends.math_sdp_enabled()
         assert not any(getattr(backends, f"{name}_sdp_enabled")() for name in kernels)
+        task_of(folder, dropout_kernel="torch")
+        torch.manual_seed(1)
+        assert not torch.equal(functional.dropout(torch.ones(100)), fast)
     finally:
+        use_fast_dropout(False)
         torch.set_float32_matmul_precision(before[0])
         for name, enabled in zip(kernels, before[1], strict=True):
             getattr(backends, f"enable_{name}_sdp")(enabled)

@@ -25,7 +25,7 @@ from ..checkpoint.start import check_fits, check_function, checkpoint_to_load
 from ..errors import UsageError, one_line_errors
 from ..files import write_json
 from ..models.adapter_model import AdapterModelMixin
-from ..modules import SparseWeight, has_adapters, prunable_weights
+from ..modules import SparseWeight, has_adapters, prunable_weights, use_fast_dropout
 from ..pruning import (
     DegenerateScores,
     apply_masks_,
@@ -57,6 +57,8 @@ class PruneAtInitMixin:
             torch.backends.cuda.enable_flash_sdp(False)  # of the CPU, too, in spite of its name
             torch.backends.cuda.enable_mem_efficient_sdp(False)
             torch.backends.cuda.enable_cudnn_sdp(False)
+        if cfg.dropout_kernel is not None:
+            use_fast_dropout(cfg.dropout_kernel == "fast")
         return super().setup_task(cfg, **kwargs)
 
     @classmethod
