@@ -65,6 +65,9 @@ fi
 # measured), and is no faster.
 export MALLOC_MMAP_THRESHOLD_="${MALLOC_MMAP_THRESHOLD_:-33554432}"
 export MALLOC_TRIM_THRESHOLD_="${MALLOC_TRIM_THRESHOLD_:-268435456}"
+# oneDNN keeps what it made for a shape, with its memory, for 1024 shapes: after three epochs of MiniLM on RTE, that is
+# 5.3 GB and 0.56 ms a token; with 128, still several batches' worth, it is 3.5 GB and 0.47 ms (measured, on one core).
+export ONEDNN_PRIMITIVE_CACHE_CAPACITY="${ONEDNN_PRIMITIVE_CACHE_CAPACITY:-128}"
 # fairseq makes hydra print a page of these before every command.
 export PYTHONWARNINGS="${PYTHONWARNINGS:-ignore::UserWarning}"
 

@@ -278,7 +278,7 @@ def test_no_setting_of_the_scripts_comes_from_the_user_s_shell():
     found = {name for path in scripts for name in re.findall(r"\$\{([A-Z][A-Z0-9_]*):?[-=?]", path.read_text())}
     machine = {"VENV", "VIRTUAL_ENV", "WORKERS", "WORLD_SIZE", "PYTHONWARNINGS", "OMP_WAIT_POLICY", "GOMP_SPINCOUNT"}
     machine |= {"SLURM_NNODES", "SLURM_NTASKS", "SLURM_PROCID", "CONDA_PREFIX", "CONDA_DEFAULT_ENV"}
-    machine |= {"MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_"}
+    machine |= {"MALLOC_MMAP_THRESHOLD_", "MALLOC_TRIM_THRESHOLD_", "ONEDNN_PRIMITIVE_CACHE_CAPACITY"}
     assert found - machine <= set(SETTINGS) and machine <= found
 
 
