@@ -5,6 +5,7 @@ import torch
 from sparse_adapter.modules.fast_dropout import LEVELS, fast_dropout, use_fast_dropout
 from torch import nn
 from torch.nn import functional
+from torch.utils.checkpoint import checkpoint as checkpointed
 
 COUNT = 400_001  # no multiple of the four values of a random number
 
@@ -73,6 +74,23 @@ def test_the_seed_decides():
     first, second = functional.dropout(values, 0.5), functional.dropout(values, 0.5)
     torch.manual_seed(1)
     assert torch.equal(functional.dropout(values, 0.5), first) and not torch.equal(first, second)
+
+
+@pytest.mark.usefixtures("fast")
+def test_what_is_computed_again_drops_the_same_values():
+    """As with --checkpoint-activations."""
+    gradients = []
+    for layer in (
+        lambda x: functional.dropout(x, 0.5),
+        lambda x: checkpointed(functional.dropout, x, 0.5, use_reentrant=False),
+    ):
+        values = torch.ones(1000, requires_grad=True)
+        torch.manual_seed(1)
+        dropped = layer(values)
+        dropped.sum().backward()
+        assert torch.equal(values.grad, dropped)
+        gradients.append(values.grad)
+    assert torch.equal(*gradients)
 
 
 def attention(query):
