@@ -60,7 +60,7 @@ class PruneAtInitConfig(FairseqDataclass):
     dropout_kernel: Optional[str] = flag(
         None,
         "of dropout on a CPU: torch, which draws 64 random bits for each value, or fast, which draws 16 and takes a "
-        "third of the time (default: torch's)",
+        "third to a half of the time (default: torch's)",
     )
     random_backbone: bool = flag(False, "allow adapters on a randomly initialised backbone (tests, benchmarks)")
 
