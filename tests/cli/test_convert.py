@@ -205,15 +205,34 @@ def test_half_precision(dtype, becomes, make_folder, tmp_path, capsys):
     assert "float16" in first if becomes is dtype else "in float32 (of bfloat16)" in first
 
 
+def test_half_precision_with_a_segment(make_folder, tmp_path):
+    """The sum of positions and segment is not rounded: with both in single precision, the states are the same."""
+    folder = make_folder("roberta", "RobertaForMaskedLM", dtype=torch.float16)
+    convert(folder.path, tmp_path / "ours")
+    folder.model.float()
+    check_parity("roberta", folder, tmp_path / "ours")
+
+
 @pytest.mark.parametrize("kind", ["roberta", "xlm-roberta", "mbart"])
 def test_without_a_vocabulary(kind, make_folder, tmp_path, capsys):
     folder = make_folder(kind, ALL[kind], tokenizer=False)
     convert(folder.path, tmp_path / "ours")
     assert [path.name for path in (tmp_path / "ours").iterdir()] == ["model.pt"]
-    assert "no dict.txt: " in capsys.readouterr().out
+    files = {"roberta": "vocab.json and merges.txt or tokenizer.json of byte-level BPE, and no sentencepiece.bpe.model"}
+    missing = files.get(kind, "sentencepiece.bpe.model")
+    assert f"no dict.txt: {folder.path} has no {missing}; rows keep their order" in capsys.readouterr().out
     state = weights(tmp_path / "ours")
     embedding = next(value for key, value in state.items() if key.endswith("embed_tokens.weight"))
     assert torch.equal(embedding, folder.model.get_input_embeddings().weight)
+
+
+def test_a_roberta_with_the_pieces_of_xlmr(make_folder, tmp_path):
+    """Some models of XLM-R's kind say that they are RoBERTa."""
+    folder = make_folder("xlm-roberta", "XLMRobertaForMaskedLM")
+    edited(folder, model_type="roberta")
+    convert(folder.path, tmp_path / "ours")
+    assert (tmp_path / "ours" / "sentencepiece.bpe.model").is_file()
+    check_parity("xlm-roberta", folder, tmp_path / "ours")
 
 
 def test_bert_without_wordpieces(make_folder, tmp_path):
@@ -285,6 +304,7 @@ def refusal(*arguments) -> str:
         ("bart", {"eos_token_id": 3}, "eos_token_id 3, and fairseq's BART has 2"),
         ("bart", {"normalize_before": True}, "normalize_before True"),
         ("bart", {"quantization_config": {"bits": 8}}, "quantised"),
+        ("bart", {"dropout": "none"}, "dropout 'none', which is no number"),
     ],
 )
 def test_models_that_fairseq_does_not_have(kind, settings, message, make_folder, tmp_path):
@@ -326,13 +346,19 @@ def test_damaged_and_dangerous_folders(make_folder, tmp_path):
     assert "model.safetensors is damaged" in refusal(folder, out)
     weights.unlink()
     assert "has no weights" in refusal(folder, out)
-    (folder / "model.safetensors.index.json").write_text('{"weight_map": ["model.safetensors"]}')
-    assert "has no weight_map of tensors and files" in refusal(folder, out)
+    for files in (["model.safetensors"], {"a": 1}):
+        (folder / "model.safetensors.index.json").write_text(json.dumps({"weight_map": files}))
+        assert "has no weight_map of tensors and files" in refusal(folder, out)
     (folder / "model.safetensors.index.json").unlink()
     torch.save({"model": subprocess.Popen}, folder / "pytorch_model.bin")
     assert "nothing in it was run" in refusal(folder, out)
     (folder / "pytorch_model.bin").write_bytes(b"PK")
     assert "damaged" in refusal(folder, out) or "nothing in it was run" in refusal(folder, out)
+    for name in ("pytorch_model.bin", "model.safetensors"):
+        (folder / name).write_bytes(b"")
+        assert f"{name} is damaged (" in refusal(folder, out)
+        (folder / name).write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 1\n")
+        assert f"{name} holds no weights but Git LFS's pointer to them" in refusal(folder, out)
     (folder / "config.json").write_text("{")
     assert "is no JSON" in refusal(folder, out)
     assert not out.exists()

@@ -96,6 +96,20 @@ def test_lora_becomes_part_of_the_weights(kind, hf, make_folder, namespace_check
     assert distance(*states) > 0.1
 
 
+def test_the_tokenizer_may_lie_beside_the_backbone(make_folder, namespace_checkpoint, tmp_path):
+    """As it does for every checkpoint in a folder of its own."""
+    backbone = tmp_path / "ours" / "model.pt"
+    arguments = {"adapter": "lora", "backbone": str(backbone)}
+    path, _ = sparse_checkpoint(
+        "sparse_adapter_roberta_base", "roberta", make_folder, tmp_path, namespace_checkpoint, **arguments
+    )
+    (tmp_path / "run").mkdir()
+    moved = path.rename(tmp_path / "run" / "checkpoint_best.pt")
+    convert(moved, tmp_path / "again", "--to", "hf")
+    theirs = json.loads((tmp_path / "theirs" / "vocab.json").read_text())
+    assert json.loads((tmp_path / "again" / "vocab.json").read_text()) == theirs
+
+
 @pytest.mark.parametrize("adapter", ["houlsby", "lora+prefix"])
 def test_other_adapters_are_refused(adapter, hf, make_folder, namespace_checkpoint, tmp_path):
     arch = "sparse_adapter_bart_base"

@@ -13,6 +13,7 @@ from fairseq.data.encoders.hf_bert_bpe import BertBPE
 from fairseq.data.encoders.sentencepiece_bpe import SentencepieceBPE
 from sparse_adapter.convert.byte_bpe import read_byte_bpe
 from sparse_adapter.convert.pieces import LANGUAGES
+from sparse_adapter.convert.tokenizer_files import added_tokens
 from sparse_adapter.convert.vocabulary import MASK, SPECIAL, Vocabulary
 from sparse_adapter.convert.wordpiece import normalization, read_wordpiece, unknown_token
 from sparse_adapter.errors import UsageError
@@ -183,6 +184,21 @@ def test_damaged_vocabularies(name, content, message, tmp_path):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UsageError, match=message):
         read_wordpiece(tmp_path, 5)
+
+
+@pytest.mark.parametrize(
+    "name, content",
+    [
+        ("added_tokens.json", {"a": "x"}),
+        ("tokenizer_config.json", {"added_tokens_decoder": {"5": "x"}}),
+        ("tokenizer_config.json", {"added_tokens_decoder": {"x": {"content": "a"}}}),
+        ("tokenizer.json", {"added_tokens": [{"id": 5}]}),
+    ],
+)
+def test_damaged_added_tokens(name, content, tmp_path):
+    (tmp_path / name).write_text(json.dumps(content))
+    with pytest.raises(UsageError, match="the added tokens of its tokenizer are no tokens with their numbers"):
+        added_tokens(tmp_path)
 
 
 def test_the_same_wordpiece_twice(tmp_path):

@@ -5,8 +5,8 @@
   sparse-adapter convert checkpoints/lora/checkpoint_best.pt roberta-lora --to hf   # RoBERTa, BART or mBART
 
 To fairseq: OUT has model.pt, dict.txt and the files by which fairseq encodes text. To transformers: OUT has
-config.json, model.safetensors and, if they lie beside the checkpoint in fairseq's form, the tokenizer's vocab.json,
-merges.txt and tokenizer_config.json.
+config.json, model.safetensors and, if they lie beside the checkpoint or its backbone in fairseq's form, the
+tokenizer's vocab.json, merges.txt and tokenizer_config.json.
 """
 
 from argparse import ArgumentParser, Namespace

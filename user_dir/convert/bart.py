@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from ..errors import UsageError
-from .byte_bpe import read_byte_bpe
+from .byte_bpe import BYTE_BPE, read_byte_bpe
 from .kind import (
     POSITIONS,
     TOKEN_IDS,
@@ -24,7 +24,7 @@ from .kind import (
     required,
     under,
 )
-from .pieces import read_mbart_pieces
+from .pieces import FILE, read_mbart_pieces
 from .vocabulary import OFFSET
 
 DIM = "encoder_embed_dim"  # of both stacks
@@ -142,6 +142,7 @@ BART = Kind(
     arguments=bart_arguments,
     architectures=("bart_base", "bart_large", "mbart_base"),
     vocabulary=read_byte_bpe,
+    files=BYTE_BPE,
     finish=finish_bart,
     tied={key: "shared.weight" for key in (EMBED_TOKENS, "decoder.embed_tokens.weight", "lm_head.weight")},
     left_out=("classification_head.", "qa_outputs."),
@@ -154,5 +155,6 @@ MBART = dataclasses.replace(
     name="mBART",
     architectures=("mbart_large", "mbart_base", "bart_base"),
     vocabulary=read_mbart_pieces,
+    files=FILE,
     fixed=BART.fixed | {"normalize_before": True},
 )

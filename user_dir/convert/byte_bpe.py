@@ -14,6 +14,7 @@ from .vocabulary import DICTIONARY, MASK, SPECIAL, Vocabulary, append_added
 
 ENCODER, MERGES = "encoder.json", "vocab.bpe"  # fairseq's names
 THEIR_ENCODER, THEIR_MERGES = "vocab.json", "merges.txt"
+BYTE_BPE = f"{THEIR_ENCODER} and {THEIR_MERGES} or tokenizer.json of byte-level BPE"
 HEADER = "#version: 0.2"  # the first line of the merges, which fairseq skips
 
 

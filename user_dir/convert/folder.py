@@ -14,6 +14,7 @@ from ..files import read_object
 
 CONFIG = "config.json"
 SAFETENSORS, PICKLE = "model.safetensors", "pytorch_model.bin"
+POINTER = b"version https://git-lfs"  # what a clone without Git LFS has in place of a file
 INDEX = ".index.json"  # after one of these names: which tensor is in which of several files
 
 Load = Callable[[], Tensor]
@@ -43,7 +44,7 @@ def open_tensors(folder: Path) -> dict[str, Load]:
             return _open(folder / name)
         if (folder / (name + INDEX)).is_file():
             where = read_object(folder / (name + INDEX)).get("weight_map")
-            if not isinstance(where, dict):
+            if not isinstance(where, dict) or not all(isinstance(file, str) for file in where.values()):
                 raise UsageError(f"{folder / (name + INDEX)} has no weight_map of tensors and files")
             files = sorted(set(where.values()))
             tensors = {}
@@ -57,6 +58,9 @@ def open_tensors(folder: Path) -> dict[str, Load]:
 
 def _open(file: Path) -> dict[str, Load]:
     try:
+        with file.open("rb") as opened:
+            if opened.read(len(POINTER)) == POINTER:
+                raise UsageError(f"{file} holds no weights but Git LFS's pointer to them: fetch them with git lfs pull")
         if file.suffix == ".safetensors":
             reader = safe_open(file, "pt")
             return {name: functools.partial(reader.get_tensor, name) for name in reader.keys()}  # noqa: SIM118
@@ -64,7 +68,8 @@ def _open(file: Path) -> dict[str, Load]:
     except pickle.UnpicklingError as error:
         raise UsageError(f"{file} was refused and nothing in it was run: it does not hold tensors alone") from error
     except (SafetensorError, RuntimeError, EOFError, OSError, LookupError) as error:
-        raise UsageError(f"{file} is damaged ({str(error).splitlines()[0] or type(error).__name__})") from error
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UsageError(f"{file} is damaged ({reason})") from error
     if not isinstance(state, dict) or not all(isinstance(value, Tensor) for value in state.values()):
         raise UsageError(f"{file} holds something else than a model's tensors by name")
     return {name: functools.partial(state.get, name) for name in state}

@@ -58,6 +58,7 @@ class Kind:
         arguments: what else fairseq has to be told about the model of a configuration, and how long the axes are.
         architectures: fairseq's names for certain sizes, the usual one first.
         vocabulary: reads that of a folder for a number of rows; None if its files are not there.
+        files: which these are.
         finish: makes fairseq's tensors of those that were renamed, in place, given its arguments; gives remarks.
         tied: keys of tensors that have to equal others, which alone are converted.
         left_out: beginnings of keys that fairseq's model has no place for: the heads of tasks.
@@ -75,6 +76,7 @@ class Kind:
     arguments: Callable[[dict], dict]
     architectures: tuple[str, ...]
     vocabulary: Callable[[Path, int], Vocabulary | None]
+    files: str
     finish: Callable[[dict[str, Tensor], dict], list[str]]
     tied: dict[str, str]
     left_out: tuple[str, ...]

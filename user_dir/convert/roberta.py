@@ -4,6 +4,7 @@ It has one segment, whose embedding is added to every token; fairseq's RoBERTa h
 """
 
 import dataclasses
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -11,10 +12,10 @@ from torch import Tensor
 from ..errors import UsageError
 from . import bert
 from .bert import DIM, EMBED_POSITIONS, EMBED_SEGMENTS, EMBED_TOKENS, LM_HEAD, LM_WEIGHT, VERSION
-from .byte_bpe import read_byte_bpe
+from .byte_bpe import BYTE_BPE, read_byte_bpe
 from .kind import POSITIONS, TOKEN_IDS, VOCAB, Kind, Row, huggingface_activation, layer_norm, linear
-from .pieces import read_xlmr_pieces
-from .vocabulary import OFFSET
+from .pieces import FILE, read_xlmr_pieces
+from .vocabulary import OFFSET, Vocabulary
 
 EPSILON = 1e-5
 HEAD = (
@@ -52,8 +53,9 @@ def finish_roberta(tensors: dict[str, Tensor], args: dict) -> list[str]:
     remarks = []
     segments, positions = tensors.pop(EMBED_SEGMENTS), tensors[EMBED_POSITIONS]
     if segments[0].any():
+        # In single precision: half would round the sum, and transformers adds one after the other.
         summed = positions[OFFSET:].float() + segments[0].float()
-        tensors[EMBED_POSITIONS] = torch.cat([positions[:OFFSET], summed.to(positions.dtype)])
+        tensors[EMBED_POSITIONS] = torch.cat([positions[:OFFSET].float(), summed])
     if len(segments) > 1:
         remarks.append(f"the embeddings of {len(segments) - 1} more segments are left out")
     remarks += drop_other_lm_head(tensors, args)
@@ -61,6 +63,11 @@ def finish_roberta(tensors: dict[str, Tensor], args: dict) -> list[str]:
     if LM_WEIGHT not in tensors:
         remarks.append("there is no LM head: RoBERTa with adapters does without, fairseq's own does not load")
     return remarks
+
+
+def read_roberta_vocabulary(folder: Path, rows: int) -> Vocabulary | None:
+    """Byte-level BPE, or the SentencePieces of XLM-R: there are models of both that call themselves RoBERTa."""
+    return read_byte_bpe(folder, rows) or read_xlmr_pieces(folder, rows)
 
 
 def unfinish_roberta(tensors: dict[str, Tensor], args: dict) -> list[str]:
@@ -100,7 +107,8 @@ ROBERTA = Kind(
     rows=roberta_rows,
     arguments=roberta_arguments,
     architectures=("roberta_base", "roberta_large"),
-    vocabulary=read_byte_bpe,
+    vocabulary=read_roberta_vocabulary,
+    files=f"{BYTE_BPE}, and no {FILE}",
     finish=finish_roberta,
     tied={"lm_head.decoder.weight": "embeddings.word_embeddings.weight", "lm_head.decoder.bias": "lm_head.bias"},
     left_out=("pooler.", "classifier.", "qa_outputs."),
@@ -109,4 +117,4 @@ ROBERTA = Kind(
     config=roberta_config,
     unfinish=unfinish_roberta,
 )
-XLMR = dataclasses.replace(ROBERTA, name="XLM-R", vocabulary=read_xlmr_pieces)
+XLMR = dataclasses.replace(ROBERTA, name="XLM-R", vocabulary=read_xlmr_pieces, files=FILE)

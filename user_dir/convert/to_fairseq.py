@@ -42,7 +42,7 @@ def convert_to_fairseq(folder: Path, out: Path) -> list[str]:
     kind = _kind(config)
     remarks = _check_settings(kind, config)
     args = {ours: required(config, theirs) for ours, theirs in kind.numbers.items()}
-    args |= {ours: float(config[theirs]) for ours, theirs in kind.rates.items() if config.get(theirs) is not None}
+    args |= {ours: _rate(config, theirs) for ours, theirs in kind.rates.items() if config.get(theirs) is not None}
     args |= kind.arguments(config) | {VOCAB: required(config, "vocab_size")}
     vocabulary = kind.vocabulary(folder, args[VOCAB])
     if vocabulary is not None:
@@ -65,11 +65,18 @@ def convert_to_fairseq(folder: Path, out: Path) -> list[str]:
     was = "" if dtypes == {dtype} else f" (of {', '.join(sorted(map(_name, dtypes)))})"
     first = f"{out / MODEL}: {kind.name}, {count:,} numbers in {_name(dtype)}{was}, architecture {args['arch']}"
     if vocabulary is None:
-        second = [f"no {DICTIONARY}: {folder} has no vocabulary for {kind.name}, and the rows keep their order"]
+        second = [f"no {DICTIONARY}: {folder} has no {kind.files}; rows keep their order"]
     else:
         second = [f"{out / DICTIONARY}: {vocabulary.remark}", f"encode text with {_quoted(vocabulary.bpe, out)}"]
     options = f"train with {train_options(args)} --finetune-from-model {shlex.quote(str(out / MODEL))}"
     return [first, *second, options, *(f"note: {remark}" for remark in remarks)]
+
+
+def _rate(config: dict, key: str) -> float:
+    """A dropout probability in config.json."""
+    if not isinstance(config[key], int | float):
+        raise UsageError(f"config.json has {key} {config[key]!r}, which is no number")
+    return float(config[key])
 
 
 def _quoted(options: str, out: Path) -> str:
@@ -105,7 +112,7 @@ def _check_settings(kind: Kind, config: dict) -> list[str]:
         if max(epsilon, found) > 1e-5:
             raise UsageError(f"config.json has layer_norm_eps {found}, and fairseq's {kind.name} has {epsilon}")
         if found != epsilon:
-            return [f"layer_norm_eps is {found} and in fairseq's {kind.name} {epsilon}: outputs differ slightly"]
+            return [f"layer_norm_eps is {found} and in fairseq's {kind.name} {epsilon}: outputs differ by some 1e-4"]
     return []
 
 
@@ -131,7 +138,7 @@ def _choose(
                 raise UsageError(
                     f"{folder}: {copy} is not {original} (tie_word_embeddings false), and fairseq's {kind.name} has one"
                 )
-            remarks.append(f"{copy} differs from {original}, and is left out, as transformers does: they are tied")
+            remarks.append(f"{copy} differs from {original}, and is left out: they are tied")
     groups = {row.group for row in rows if row.theirs in found}
     rows = [row for row in rows if not row.group or row.group in groups]
     missing = sorted({row.theirs for row in rows} - set(found))

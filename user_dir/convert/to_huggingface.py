@@ -34,7 +34,7 @@ def convert_to_huggingface(state: dict, source: Path, out: Path) -> list[str]:
 
     Args:
         state: of the checkpoint.
-        source: where it is; the vocabulary may lie beside it.
+        source: where it is; the vocabulary may lie beside it or beside the backbone.
 
     Returns:
         What there is to say about it, by the line.
@@ -43,11 +43,13 @@ def convert_to_huggingface(state: dict, source: Path, out: Path) -> list[str]:
         UsageError: transformers has no such model.
     """
     kind = _kind(recorded_arguments(state))
+    backbone = getattr(state["cfg"].model, "backbone", "") if state.get("cfg") is not None else ""
+    places = [source.parent, *([Path(backbone).parent] if backbone else [])]
     heads = [key for key in state["model"] if key.startswith(HEADS)]
     for key in heads:
         del state["model"][key]
-    backbone = (value for key, value in state["model"].items() if not is_adapter_key(key))
-    halves = {value.dtype for value in backbone if value.is_floating_point() and value.numel() > 1}
+    frozen = (value for key, value in state["model"].items() if not is_adapter_key(key))
+    halves = {value.dtype for value in frozen if value.is_floating_point() and value.numel() > 1}
     args, tensors = _whole_model(state)
     try:
         remarks = kind.unfinish(tensors, args)
@@ -55,7 +57,7 @@ def convert_to_huggingface(state: dict, source: Path, out: Path) -> list[str]:
     except KeyError as error:
         raise UsageError(f"{kind.name} in transformers is another model: this one lacks {error.args[0]}") from error
     if (language := _language(state["cfg"].task)) is not None:
-        start = _row(f"[{language}]", state["cfg"].task, source.parent, config["vocab_size"])
+        start = _row(f"[{language}]", state["cfg"].task, places, config["vocab_size"])
         if start is None:
             remarks.append(f"no dict.txt beside it says which row is [{language}]: set decoder_start_token_id")
         else:
@@ -68,7 +70,7 @@ def convert_to_huggingface(state: dict, source: Path, out: Path) -> list[str]:
         write_json(temporary / CONFIG, config)
         save_file(tensors, temporary / SAFETENSORS, metadata={"format": "pt"})
         shutil.copymode(temporary / CONFIG, temporary / SAFETENSORS)  # save_file lets nobody but the owner read it
-        has_vocabulary = write_byte_bpe(source.parent, temporary, config["vocab_size"])
+        has_vocabulary = any(write_byte_bpe(place, temporary, config["vocab_size"]) for place in places)
         if has_vocabulary:  # mBART's own is another
             name = "RobertaTokenizer" if kind is ROBERTA else "BartTokenizer"
             unused = OFFSET if kind is ROBERTA else 0
@@ -82,7 +84,7 @@ def convert_to_huggingface(state: dict, source: Path, out: Path) -> list[str]:
     count = sum(value.numel() for value in tensors.values())
     lines = [f"{out}: {config['architectures'][0]}, {count:,} numbers in {config['torch_dtype']}"]
     if not has_vocabulary:
-        lines.append(f"no tokenizer: {source.parent} has no dict.txt, encoder.json and vocab.bpe")
+        lines.append(f"no tokenizer: {' and '.join(map(str, places))} without dict.txt, encoder.json and vocab.bpe")
     if heads:
         lines.append(f"note: left out: {', '.join(sorted(heads))}")
     return lines + [f"note: {remark}" for remark in remarks]
@@ -98,13 +100,13 @@ def _languages(task: Namespace | None) -> list[str]:
     return (getattr(task, "langs", None) or "").split(",")
 
 
-def _row(symbol: str, task: Namespace, folder: Path, rows: int) -> int | None:
-    """That of a symbol; None where no dictionary of so many rows is there, in ``folder`` or with the task's data.
+def _row(symbol: str, task: Namespace, places: list[Path], rows: int) -> int | None:
+    """That of a symbol; None where no dictionary of so many rows is there, in ``places`` or with the task's data.
 
     Raises:
         UsageError: one that is there cannot be read.
     """
-    files = [folder / DICTIONARY]
+    files = [place / DICTIONARY for place in places]
     if data := (getattr(task, "data", None) or "").split(":")[0]:
         files.append(Path(data) / f"dict.{task.target_lang}.txt")
     for file in filter(Path.is_file, files):

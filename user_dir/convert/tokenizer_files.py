@@ -51,12 +51,20 @@ def by_row(ids: dict[str, int], path: Path) -> list[str]:
 
 
 def added_tokens(folder: Path) -> dict[int, str]:
-    """Tokens that a tokenizer has beside its vocabulary, by id, from any of the files that say so."""
-    added = read_object(folder / "tokenizer.json").get("added_tokens") or []
-    tokens = {entry["id"]: entry["content"] for entry in added}
+    """Tokens that a tokenizer has beside its vocabulary, by id, from any of the files that say so.
+
+    Raises:
+        UsageError: they are not tokens with their numbers.
+    """
+    listed = read_object(folder / "tokenizer.json").get("added_tokens") or []
     decoder = read_object(folder / TOKENIZER).get("added_tokens_decoder") or {}
-    tokens |= {int(i): entry["content"] for i, entry in decoder.items()}
-    return tokens | {i: token for token, i in read_object(folder / "added_tokens.json").items()}
+    added = read_object(folder / "added_tokens.json")
+    try:
+        tokens = {int(entry["id"]): entry["content"] for entry in listed}
+        tokens |= {int(i): entry["content"] for i, entry in decoder.items()}
+        return tokens | {int(i): token for token, i in added.items()}
+    except (TypeError, ValueError, KeyError, AttributeError) as error:
+        raise UsageError(f"{folder}: the added tokens of its tokenizer are no tokens with their numbers") from error
 
 
 def token_name(folder: Path, name: str, default: str) -> str:
