@@ -14,12 +14,13 @@ from pathlib import Path
 from hypotheses import write
 
 SHOWN = 3
+ANSWERS = ".jsonl"  # of SQuAD's dev set
 
 
 def checksums(data: Path) -> dict[str, str]:
     """CRC-32 of everything that is trained or validated on: counts alone do not tell folds of one size apart."""
     found = {}
-    for path in sorted(path for path in data.rglob("*") if path.suffix in (".bin", ".label")):
+    for path in sorted(path for path in data.rglob("*") if path.suffix in (".bin", ".label", ANSWERS)):
         checksum = 0
         with open(path, "rb") as file:
             while block := file.read(1 << 20):
@@ -49,8 +50,11 @@ def main(argv: list[str] | None = None) -> None:
         return
     now = json.loads(source.read_text(encoding="utf-8")) | {"files": checksums(args.data)}
     before = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else now
-    if "files" not in before:  # a run of before they were recorded
+    # Of runs that were begun before all files were recorded:
+    if "files" not in before:
         del now["files"]
+    elif not any(name.endswith(ANSWERS) for name in before["files"]):
+        now["files"] = {name: sum for name, sum in now["files"].items() if not name.endswith(ANSWERS)}
     if not (args.save_dir / "checkpoint_last.pt").exists():
         write(record, json.dumps(now, indent=1) + "\n")
     elif found := differences(before, now):

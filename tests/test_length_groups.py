@@ -27,3 +27,11 @@ def test_the_seed_settles_the_order():
         with numpy_seed(seed):
             orders.append(grouped_by_length(np.full(100, 7)).tolist())
     assert orders[0] == orders[2] != orders[1]
+
+
+def test_what_is_evaluated_has_one_order():
+    orders = []
+    for seed in (1, 2):
+        with numpy_seed(seed):
+            orders.append(grouped_by_length(np.full(100, 7), evaluated=True).tolist())
+    assert orders[0] == orders[1] != list(range(100))

@@ -9,7 +9,7 @@ from omegaconf import DictConfig, open_dict
 GROUP = 512
 
 
-def grouped_by_length(sizes: np.ndarray) -> np.ndarray:
+def grouped_by_length(sizes: np.ndarray, evaluated: bool = False) -> np.ndarray:
     """A random order in which each 512 examples are sorted by length.
 
     Batches cut from it need little padding. Sorting all examples would need less, but short and long ones would meet
@@ -17,11 +17,14 @@ def grouped_by_length(sizes: np.ndarray) -> np.ndarray:
 
     Args:
         sizes: ``(examples,)``, their lengths.
+        evaluated: the same order each time: fairseq counts epochs of validation, too, and ``--max-valid-steps`` would
+            score other examples in each.
 
     Returns:
-        ``(examples,)``, their indices. numpy's random state, which fairseq seeds for each epoch, settles them.
+        ``(examples,)``, their indices. Of training, numpy's random state settles them, which fairseq seeds for each
+        epoch.
     """
-    order = np.random.permutation(len(sizes))
+    order = (np.random.default_rng(0) if evaluated else np.random).permutation(len(sizes))
     groups = np.split(order, range(GROUP, len(order), GROUP))
     return np.concatenate([group[np.argsort(sizes[group], kind="stable")] for group in groups])
 
@@ -37,7 +40,7 @@ class LengthGroupedDataset(BaseWrapperDataset):
     """Gives the examples of ``dataset``, of the given lengths, in the order of :func:`grouped_by_length`.
 
     Args:
-        evaluated: its batches come as they are, as fairseq shuffles those of training alone.
+        evaluated: its batches are the same each time, and come as they are: fairseq shuffles those of training alone.
     """
 
     def __init__(self, dataset: FairseqDataset, lengths: np.ndarray, evaluated: bool):
@@ -45,7 +48,7 @@ class LengthGroupedDataset(BaseWrapperDataset):
         self.lengths, self.evaluated = np.asarray(lengths), evaluated
 
     def ordered_indices(self) -> np.ndarray:
-        return grouped_by_length(self.lengths)
+        return grouped_by_length(self.lengths, self.evaluated)
 
     def batch_by_size(self, *args, **kwargs) -> list:
         batches = super().batch_by_size(*args, **kwargs)

@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Predict the dev set of a task of GLUE and score the predictions.
 #
-#   TASK           cola, mrpc, sts-b, rte, sst-2, qnli, qqp, mnli, wnli or your own (default: rte)
+#   TASK           cola, mrpc, sts-b, rte, sst-2, qnli, qqp, mnli, wnli or your own (default: DATA's, or rte)
 #   BACKBONE_DIR   as in train.sh (default: examples/glue/minilm)
 #   BACKBONE       where the backbone of an adapter file is now (default: where it was in training)
 #   DATA           folder written by prepare.sh (default: data-bin/glue/TASK-BACKBONE_DIR's name)

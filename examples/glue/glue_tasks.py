@@ -51,6 +51,7 @@ class Task:
         return not self.labels
 
 
+SPECIAL = {"<s>", "<pad>", "</s>", "<unk>"}  # of every dictionary of fairseq
 NLI = ("entailment", "not_entailment")
 PAIR = ("sentence1", "sentence2")
 CORRELATIONS = ("pearson", "spearman")
@@ -118,6 +119,10 @@ def read_task(folder: Path) -> Task:
     if not 2 <= len(labels) <= max(2, len(rows) // 2):
         raise DataError(
             f"{path} has {len(labels)} different labels in {len(rows)} rows; call the column score if they are numbers"
+        )
+    if found := sorted(SPECIAL & set(labels)):
+        raise DataError(
+            f"{path} has the label {found[0]}, which is a special symbol of fairseq; call it something else"
         )
     return own_task(folder.name, texts, labels)
 

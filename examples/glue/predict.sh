@@ -5,7 +5,7 @@
 #                  columns of the sentences as in the task's own files (CoLA's: sentence); others are ignored (required)
 #   OUTPUT         TSV file to write or replace: index, from 0, and prediction, the layout of submissions to GLUE
 #                  (default: SAVE_DIR/predictions-INPUT's name)
-#   TASK           as in train.sh (default: rte)
+#   TASK           as in train.sh (default: DATA's, or rte)
 #   BACKBONE_DIR   as in train.sh, for its dict.txt and tokenizer (default: examples/glue/minilm)
 #   BACKBONE       where the backbone of an adapter file is now (default: where it was in training)
 #   DATA           folder written by prepare.sh, of the data that the model was trained on

@@ -11,6 +11,7 @@ data_settings() {
 
 # What train.sh, evaluate.sh and predict.sh agree on: a run is found again by its settings.
 run_settings() {
+    local asked="${TASK:-}" recorded
     data_settings
     adapter_settings 64
     SAVE_DIR="${SAVE_DIR:-checkpoints/glue/$(basename "$DATA")/$RUN}"
@@ -20,4 +21,9 @@ run_settings() {
     elif ! grep -q '"num_classes"' "$DATA/prepare.json"; then
         fail "DATA $DATA is not of examples/glue: its prepare.json says nothing of num_classes"
     fi
+    # Its task is that of the data, which settles the learning rate.
+    recorded="$(grep -m1 -o '"task": "[^"]*"' "$DATA/prepare.json" | cut -d'"' -f4)" || true
+    [[ -z "$asked" || "$asked" == "${recorded:-$asked}" ]] ||
+        fail "TASK $asked is not the task of DATA $DATA, which is $recorded: leave one of them out"
+    TASK="${recorded:-$TASK}"
 }

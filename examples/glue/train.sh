@@ -2,7 +2,7 @@
 # Train adapters, pruned at initialisation, on a task of GLUE. A relaunch of the same command resumes. All visible
 # GPUs are used; without one, the CPU is.
 #
-#   TASK           cola, mrpc, sts-b, rte, sst-2, qnli, qqp, mnli, wnli or your own (default: rte)
+#   TASK           cola, mrpc, sts-b, rte, sst-2, qnli, qqp, mnli, wnli or your own (default: DATA's, or rte)
 #   BACKBONE_DIR   folder with model.pt and dict.txt (default: examples/glue/minilm)
 #   BACKBONE       the pretrained checkpoint, RoBERTa or BERT (default: BACKBONE_DIR/model.pt)
 #   DATA           folder written by prepare.sh (default: data-bin/glue/TASK-BACKBONE_DIR's name)

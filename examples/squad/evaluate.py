@@ -74,11 +74,16 @@ def answer(task, model, args: argparse.Namespace) -> dict[str, tuple[Question, l
     return {question.id: found[question.id] for question in dataset.questions}
 
 
+def nbest_path(path: Path) -> Path:
+    """Where all answers go, beside the best ones in ``path``."""
+    return path.with_name(f"nbest_{path.name}")
+
+
 def write_answers(path: Path, found: dict[str, tuple[Question, list[Answer]]]) -> None:
-    """The best answer to each question into ``path``, and all of them into ``nbest_`` and its name, beside it."""
+    """The best answer to each question into ``path``, and all of them into a file beside it."""
     write_json(path, {id: answers[0].text for id, (_, answers) in found.items()})
     nbest = {id: [dataclasses.asdict(answer) for answer in answers] for id, (_, answers) in found.items()}
-    write_json(path.with_name(f"nbest_{path.name}"), nbest)
+    write_json(nbest_path(path), nbest)
 
 
 def scores(found: dict[str, tuple[Question, list[Answer]]]) -> dict[str, float]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 sys.path.append(str(Path(__file__).parents[1]))  # examples, for preparation
 
-from evaluate import answer, inference_arguments, load, write_answers  # noqa: E402
+from evaluate import answer, inference_arguments, load, nbest_path, write_answers  # noqa: E402
 from preparation import (  # noqa: E402
     Parser,
     check_input_and_output,
@@ -36,7 +36,8 @@ def predictions(args: argparse.Namespace) -> dict:
         DataError: the input cannot be used, or the tokenizer is not that of the data. UsageError: see ``load``.
     """
     settings = recorded(args.prepared)["settings"]
-    check_input_and_output(args.input, args.output)
+    for output in (args.output, nbest_path(args.output)):
+        check_input_and_output(args.input, output)
     check_writable(args.output)
     examples = read_squad(args.input, answered=False)
     dictionary = args.prepared / "dict.txt"

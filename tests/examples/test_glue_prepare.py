@@ -302,6 +302,7 @@ def test_scores_of_one_s_own(prepare, folder, tmp_path):
         ("text\tlabel", ["a", "b"] * 2, "line 1: the header has no column 'sentence'"),
         ("sentence\tclass", ["a", "b"] * 2, "line 1: the header has neither a column 'label' nor 'score'"),
         ("sentence\tscore", ["1", "inf", "2", "3"], "line 3: the score 'inf' is not a number"),
+        ("sentence\tlabel", ["a", "<unk>", "a", "<unk>"], "has the label <unk>, which is a special symbol of fairseq"),
         ("sentence\tlabel", ["a", "b", "a", ""], "line 5: the label '' is not one of a, b"),
     ],
 )

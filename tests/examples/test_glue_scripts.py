@@ -172,9 +172,20 @@ def test_small_models_have_another_form_of_bottleneck(run, tmp_path):
     for other in ({"FLAGS": "--encoder-embed-dim 768"}, *others):
         assert run("train.sh", **other).returncode == 0
         assert form.isdisjoint(call(tmp_path))
-    assert run("train.sh", TASK="cola").returncode == 0
-    assert call(tmp_path)["--lr"] == "1e-3" and form <= set(call(tmp_path))
-    assert run("train.sh", TASK="cola", ADAPTER="none").returncode == 0 and call(tmp_path)["--lr"] == "1e-4"
+
+
+def test_the_task_is_that_of_the_data(run, tmp_path):
+    """It settles the learning rate."""
+    done = run("train.sh", TASK="cola")
+    assert done.returncode == 1 and not (tmp_path / "call").exists()
+    data = tmp_path / "rte-bert"
+    assert f"TASK cola is not the task of DATA {data}, which is rte: leave one of them out" in done.stderr
+    record = data / "prepare.json"
+    record.write_text(record.read_text().replace('"task": "rte"', '"task": "cola"'))
+    for settings in ({"TASK": "cola"}, {}):
+        assert run("train.sh", **settings).returncode == 0
+        assert call(tmp_path)["--lr"] == "1e-3" and "--adapter-activation" in call(tmp_path)
+        assert run("train.sh", ADAPTER="none", **settings).returncode == 0 and call(tmp_path)["--lr"] == "1e-4"
 
 
 def test_evaluate_takes_the_last_checkpoint(run, tmp_path):

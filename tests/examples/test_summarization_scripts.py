@@ -288,6 +288,16 @@ def test_a_run_goes_on_with_its_own_data_only(run, tmp_path):
     prepare(None)
     labels.write_bytes(b"\0\1")  # as of another fold
     assert "files.label/train.bin was " in run("train.sh", SAVE_DIR="run").stderr
+    labels.write_bytes(b"\1\0")
+
+    answers = prepared.parent / "valid.questions.jsonl"
+    answers.write_text("{}")  # of runs that were begun before they were recorded, they may be what they are
+    assert run("train.sh", SAVE_DIR="run").returncode == 0
+    record = json.loads((save_dir / "prepare.json").read_text())
+    record["files"]["valid.questions.jsonl"] = "0"
+    (save_dir / "prepare.json").write_text(json.dumps(record))
+    assert "files.valid.questions.jsonl was 0 and is " in run("train.sh", SAVE_DIR="run").stderr
+
     older = {
         name: part for name, part in json.loads((save_dir / "prepare.json").read_text()).items() if name != "files"
     }

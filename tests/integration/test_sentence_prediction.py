@@ -161,7 +161,7 @@ def test_whatever_trains_is_in_the_loss(folder):
 def test_every_epoch_has_other_batches_of_one_iterator(folder):
     """Of one, since each would keep its worker processes for as long as training lasts."""
     task = task_of(folder)
-    task.load_dataset("train")
+    task.load_dataset("train", combine=True)  # as fairseq's trainer does
 
     def iterator(epoch: int):
         return task.get_batch_iterator(task.dataset("train"), max_sentences=16, seed=1, epoch=epoch)
@@ -173,6 +173,18 @@ def test_every_epoch_has_other_batches_of_one_iterator(folder):
         batches.append([sample["id"].tolist() for sample in epochs.next_epoch_itr()])
         assert sorted(sum(batches[-1], [])) == list(range(96))
     assert len({frozenset(map(frozenset, epoch)) for epoch in batches}) == 3
+
+
+def test_every_validation_has_the_same_batches(folder):
+    """--max-valid-steps takes the first ones, and fairseq counts epochs of validation, too."""
+    task = task_of(folder)
+    task.load_dataset("valid")
+    batches = []
+    for _ in range(3):
+        iterator = task.get_batch_iterator(task.dataset("valid"), max_sentences=4, seed=1)
+        epoch = iterator.next_epoch_itr(shuffle=False, set_dataset_epoch=False)
+        batches.append([sample["id"].tolist() for sample in epoch])
+    assert batches[0] == batches[1] == batches[2] and len(batches[0]) == 8
 
 
 def test_scores_are_not_rounded_in_half_precision(folder):

@@ -99,6 +99,11 @@ def test_prepare_train_evaluate(folder):
     assert json.loads((folder / "run" / "predictions-questions.json").read_text()) == predictions
     assert json.loads((folder / "run" / "nbest_predictions-questions.json").read_text()) == nbest
 
+    write_squad(folder / "nbest_a.json", questions)
+    done = script(folder, "predict", INPUT="nbest_a.json", OUTPUT="a.json")
+    assert done.returncode == 1 and "nbest_a.json would replace what is read" in done.stderr
+    assert json.loads((folder / "nbest_a.json").read_text()) == questions
+
     # An adapter file, which knows neither data nor the settings of fairseq-train, answers the same.
     file = folder / "squad.safetensors"
     succeed(run("sparse-adapter", "extract", folder / "run" / "checkpoint_last.pt", file))

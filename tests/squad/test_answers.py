@@ -58,6 +58,18 @@ def test_answers_are_the_best_over_all_windows_as_text_of_the_context():
     assert len(best_answers(question, logits, [8, 7], [chars[:4], chars[2:]], 2, 30)) == 2
 
 
+def test_white_space_is_no_part_of_answers():
+    """Byte-level BPE has tokens of it, of no width or of some."""
+    context = "a  b\n\nc"  # tokens a, of no width, b with the space before it, the line feeds, c
+    chars = np.array([[0, 1], [2, 2], [2, 4], [4, 6], [6, 7]])
+    logits = torch.full((1, 2, 9), -INF)
+    logits[0, :, 0], logits[0, :, 3:8] = -3.0, torch.tensor([0.0, 4.0, 0.0, 3.0, 0.0])
+    answers = best_answers(Question("q", context, ("b",), 1), logits, [9], [chars], 20, 30)
+    texts = [answer.text for answer in answers]
+    assert sorted(texts) == sorted({"a", "b", "c", "a  b", "b\n\nc", "a  b\n\nc"})
+    assert all(context[answer.start : answer.end] == answer.text for answer in answers)
+
+
 def test_a_context_without_tokens_has_an_empty_answer():
     logits = torch.full((1, 2, 4), -INF)
     logits[:, :, 0] = 0.0

@@ -70,8 +70,12 @@ def best_answers(
         before = length - 1 - len(offsets)  # tokens before the context
         for score, first, last in zip(*spans, strict=True):
             if score > -float("inf"):
-                place = (int(offsets[first - before, 0]), int(offsets[last - before, 1]))
-                found[place] = max(score, found.get(place, score))
+                start, end = int(offsets[first - before, 0]), int(offsets[last - before, 1])
+                text = question.context[start:end]
+                if bare := text.strip():  # byte-level BPE has tokens of white space
+                    start += text.index(bare)
+                    place = (start, start + len(bare))
+                    found[place] = max(score, found.get(place, score))
     best = sorted(found.items(), key=lambda item: (-item[1], item[0]))[:n_best]
     answers = [Answer(question.context[start:end], score, start, end) for (start, end), score in best]
     return answers or [Answer("", -float("inf"))]

@@ -82,7 +82,7 @@ class SquadDataset(FairseqDataset):
         return int(self.sizes[index])
 
     def ordered_indices(self) -> np.ndarray:
-        return grouped_by_length(self.sizes)
+        return grouped_by_length(self.sizes, evaluated=self.questions is not None)
 
     def batch_by_size(self, indices, max_tokens=None, max_sentences=None, required_batch_size_multiple=1):
         # A question of many windows is a batch of its own, even if that takes more than --max-tokens.

@@ -1,9 +1,13 @@
 """Sets of which nothing is left out, unless it is asked for."""
 
+import logging
+
 import numpy as np
 from fairseq.data import FairseqDataset
 
 from ..errors import UsageError, one_line_errors
+
+logger = logging.getLogger(__name__)
 
 
 class KeepAllMixin:
@@ -16,6 +20,10 @@ class KeepAllMixin:
         # fairseq asks so of the training set always, of others by --skip-invalid-size-inputs-valid-test.
         trained = any(dataset is own for name, own in self.datasets.items() if name.startswith("train"))
         if ignore_invalid_inputs and not trained:
+            if len(too_long):
+                logger.warning(
+                    f"{len(too_long):,} of {len(indices):,} examples are too long and left out of all scores"
+                )
             return fitting
         with one_line_errors():
             if len(too_long):
