@@ -54,7 +54,7 @@ def main(argv: list[str] | None = None) -> None:
     if "files" not in before:
         del now["files"]
     elif not any(name.endswith(ANSWERS) for name in before["files"]):
-        now["files"] = {name: sum for name, sum in now["files"].items() if not name.endswith(ANSWERS)}
+        now["files"] = {name: value for name, value in now["files"].items() if not name.endswith(ANSWERS)}
     if not (args.save_dir / "checkpoint_last.pt").exists():
         write(record, json.dumps(now, indent=1) + "\n")
     elif found := differences(before, now):
