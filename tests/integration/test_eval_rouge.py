@@ -1,5 +1,6 @@
 """--eval-rouge: what validation reports is what fairseq-generate writes, scored."""
 
+import json
 import re
 
 import pytest
@@ -58,6 +59,13 @@ def test_fairseq_validate_reports_it_too(project, trained, processes):
     """Of two processes, each tells the other what it has seen, which may be of any size."""
     folder, log = trained
     assert validated(project, folder, processes) == pytest.approx(reported(log)[-1], abs=2e-3)
+
+
+def test_an_adapter_file_reports_none(project, trained, tmp_path):
+    """It does not know the files of --bpe, and scores of symbols are of another kind."""
+    file = tmp_path / "adapters.safetensors"
+    succeed(run("sparse-adapter", "extract", str(trained[0] / "checkpoint_best.pt"), str(file)))
+    assert json.loads(file.with_suffix(".json").read_text())["task"]["eval_rouge"] is False
 
 
 def validated(project, folder, processes: int = 1) -> dict[str, float]:

@@ -118,9 +118,12 @@ def test_what_makes_training_faster_is_set(folder):
         fast = functional.dropout(torch.ones(100))
         assert torch.get_float32_matmul_precision() == "medium" and backends.math_sdp_enabled()
         assert not any(getattr(backends, f"{name}_sdp_enabled")() for name in kernels)
-        task_of(folder, dropout_kernel="torch")
-        torch.manual_seed(1)
-        assert not torch.equal(functional.dropout(torch.ones(100)), fast)
+        task = task_of(folder, dropout_kernel="torch")
+        for read in (False, True):  # a checkpoint that is read, as by fairseq-validate, drops nothing
+            if read:
+                setup_task(OmegaConf.merge(task.cfg, {"dropout_kernel": "fast"}), from_checkpoint=True)
+            torch.manual_seed(1)
+            assert not torch.equal(functional.dropout(torch.ones(100)), fast)
     finally:
         use_fast_dropout(False)
         torch.set_float32_matmul_precision(before[0])
@@ -173,6 +176,14 @@ def test_every_epoch_has_other_batches_of_one_iterator(folder):
         batches.append([sample["id"].tolist() for sample in epochs.next_epoch_itr()])
         assert sorted(sum(batches[-1], [])) == list(range(96))
     assert len({frozenset(map(frozenset, epoch)) for epoch in batches}) == 3
+
+
+def test_a_relaunch_trains_the_same_weights(folder, tmp_path):
+    """The optimizer's state is that of the heads alone, or of all weights."""
+    full = ("--adapter", "none", "--pruner", "none", "--sparsity", "0")
+    succeed(train(folder, tmp_path / "run", *full, "--freeze-backbone"))
+    error = error_line(train(folder, tmp_path / "run", *full))
+    assert "was trained with --freeze-backbone: do the same, or choose another --save-dir" in error
 
 
 def test_every_validation_has_the_same_batches(folder):

@@ -5,8 +5,9 @@ from types import SimpleNamespace
 import pytest
 import torch
 from fairseq.data import Dictionary
+from omegaconf import OmegaConf
 from sparse_adapter.errors import UsageError
-from sparse_adapter.tasks.eval_rouge import TokenScorer, _generation_options
+from sparse_adapter.tasks.eval_rouge import TokenScorer, _codec, _generation_options
 from sparse_adapter.text import Codec
 
 
@@ -46,6 +47,12 @@ def test_letters_that_are_no_words_are_named_once(caplog):
 def test_options_of_generation_are_checked_before_training(options, message):
     with pytest.raises(UsageError, match=message.replace("[", r"\[")):
         _generation_options(options)
+
+
+def test_a_bpe_without_settings():
+    """fairseq-validate puts its name alone into the configuration of a checkpoint."""
+    cfg = OmegaConf.create({"bpe": "characters", "tokenizer": {"_name": "space"}})
+    assert _codec(cfg).decode("a b \u2581 c") == "ab c"
 
 
 def test_options_of_generation():

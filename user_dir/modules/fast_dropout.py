@@ -45,7 +45,7 @@ def fast_dropout(values: Tensor, p: float, train: bool = True) -> Tensor:
 
 
 def use_fast_dropout(fast: bool = True) -> None:
-    """Have all of torch's dropout on CPUs be ``fast_dropout``, that of attention too, or torch's own again."""
+    """Have torch's dropout on CPUs be ``fast_dropout``, that of attention too, or its own again; in place, it stays."""
     global _library
     if fast and _library is None:
         _library = torch.library.Library("aten", "IMPL")

@@ -188,7 +188,9 @@ def _codec(cfg: DictConfig) -> Codec:
     """What ``--bpe`` and ``--tokenizer`` of a command say."""
     names, options = {}, {}
     for kind in KINDS:
-        if chosen := cfg.get(kind):
+        if isinstance(chosen := cfg.get(kind), str):  # of --bpe characters, in fairseq-validate
+            names[kind] = chosen
+        elif chosen:
             names[kind] = chosen._name
             given = [name for name in chosen if name != "_name" and not OmegaConf.is_missing(chosen, name)]
             options |= {name: chosen[name] for name in given}

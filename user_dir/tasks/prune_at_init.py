@@ -57,7 +57,7 @@ class PruneAtInitMixin:
             torch.backends.cuda.enable_flash_sdp(False)  # of the CPU, too, in spite of its name
             torch.backends.cuda.enable_mem_efficient_sdp(False)
             torch.backends.cuda.enable_cudnn_sdp(False)
-        if cfg.dropout_kernel is not None:
+        if cfg.dropout_kernel is not None and not kwargs.get("from_checkpoint"):
             use_fast_dropout(cfg.dropout_kernel == "fast")
         return super().setup_task(cfg, **kwargs)
 

@@ -59,6 +59,10 @@ def check_start(model: BaseFairseqModel, cfg: DictConfig, path: str, state: dict
     if lacks_adapters:
         raise UsageError(f"{path} is of a run without adapters: choose another --save-dir")
     if state.get("cfg"):
+        frozen, asked = (bool(getattr(args, "freeze_backbone", False)) for args in (state["cfg"].model, cfg.model))
+        if plain and frozen != asked:  # what is trained is not the same, and so is the optimizer's state
+            how = "with" if frozen else "without"
+            raise UsageError(f"{path} was trained {how} --freeze-backbone: do the same, or choose another --save-dir")
         check_direction(state["cfg"], cfg, path)
         check_best(state["cfg"]["checkpoint"], cfg.checkpoint, path)
         if changes := changed_settings(state["cfg"], cfg):
