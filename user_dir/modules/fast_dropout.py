@@ -50,6 +50,5 @@ def use_fast_dropout(fast: bool = True) -> None:
     if fast and _library is None:
         _library = torch.library.Library("aten", "IMPL")
         _library.impl("dropout", fast_dropout, "AutogradCPU")
-    elif not fast and _library is not None:
-        _library._destroy()
+    elif not fast:
         _library = None
