@@ -51,7 +51,6 @@ class Task:
         return not self.labels
 
 
-SPECIAL = {"<s>", "<pad>", "</s>", "<unk>"}  # of every dictionary of fairseq
 NLI = ("entailment", "not_entailment")
 PAIR = ("sentence1", "sentence2")
 CORRELATIONS = ("pearson", "spearman")
@@ -120,7 +119,9 @@ def read_task(folder: Path) -> Task:
         raise DataError(
             f"{path} has {len(labels)} different labels in {len(rows)} rows; call the column score if they are numbers"
         )
-    if found := sorted(SPECIAL & set(labels)):
+    from sparse_adapter.convert.vocabulary import SPECIAL  # imports torch
+
+    if found := sorted(set(labels).intersection(SPECIAL)):
         raise DataError(
             f"{path} has the label {found[0]}, which is a special symbol of fairseq; call it something else"
         )

@@ -36,10 +36,11 @@ def run(args: Namespace) -> None:
     if args.backbone is not None and args.to != "hf":
         raise UsageError("--backbone is for adapters on the way to transformers: it goes with --to hf")
     if args.to == "hf":
-        state = read_file(args.source, args.backbone)
+        state, places = read_file(args.source, args.backbone), [args.source.parent]
         if backbone := getattr(getattr(state.get("cfg"), "model", None), "backbone", ""):
             check_replaced(args.out, Path(backbone))
-        lines = convert_to_huggingface(state, args.source, args.out)
+            places.append(Path(backbone).parent)
+        lines = convert_to_huggingface(state, places, args.out)
     else:
         lines = convert_to_fairseq(args.source, args.out)
     print("\n".join(lines))

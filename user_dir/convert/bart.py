@@ -24,7 +24,7 @@ from .kind import (
     required,
     under,
 )
-from .pieces import FILE, read_mbart_pieces
+from .pieces import PIECES, read_mbart_pieces
 from .vocabulary import OFFSET
 
 DIM = "encoder_embed_dim"  # of both stacks
@@ -155,6 +155,6 @@ MBART = dataclasses.replace(
     name="mBART",
     architectures=("mbart_large", "mbart_base", "bart_base"),
     vocabulary=read_mbart_pieces,
-    files=FILE,
+    files=PIECES,
     fixed=BART.fixed | {"normalize_before": True},
 )

@@ -6,7 +6,7 @@ from torch import Tensor
 from ..errors import UsageError
 from .kind import POSITIONS, SEGMENTS, VOCAB, Kind, Row, fairseq_activation, layer_norm, linear, required, under
 from .vocabulary import OFFSET
-from .wordpiece import FILE, read_wordpiece
+from .wordpiece import read_wordpiece
 
 DIM, FFN = "encoder_embed_dim", "encoder_ffn_embed_dim"
 STACK = "encoder.sentence_encoder"
@@ -111,7 +111,6 @@ BERT = Kind(
     arguments=bert_arguments,
     architectures=("sparse_adapter_bert_base", "sparse_adapter_bert_large"),
     vocabulary=read_wordpiece,
-    files=f"{FILE} or tokenizer.json of WordPieces",
     finish=finish_bert,
     tied={
         "cls.predictions.decoder.weight": "embeddings.word_embeddings.weight",

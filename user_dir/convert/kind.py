@@ -58,11 +58,11 @@ class Kind:
         arguments: what else fairseq has to be told about the model of a configuration, and how long the axes are.
         architectures: fairseq's names for certain sizes, the usual one first.
         vocabulary: reads that of a folder for a number of rows; None if its files are not there.
-        files: which these are.
         finish: makes fairseq's tensors of those that were renamed, in place, given its arguments; gives remarks.
         tied: keys of tensors that have to equal others, which alone are converted.
         left_out: beginnings of keys that fairseq's model has no place for: the heads of tasks.
         fixed: settings in config.json of which fairseq's model has one value only; the default is that value.
+        files: those of the vocabulary, to say what is not there; empty where reading it without them is an error.
         epsilon: of the LayerNorms, and what config.json means if it says nothing. None: no such setting.
         config: what else transformers has to be told about a model of these arguments and tensors of ours.
         unfinish: undoes ``finish``, in place; gives remarks. None: there is no way back.
@@ -76,11 +76,11 @@ class Kind:
     arguments: Callable[[dict], dict]
     architectures: tuple[str, ...]
     vocabulary: Callable[[Path, int], Vocabulary | None]
-    files: str
     finish: Callable[[dict[str, Tensor], dict], list[str]]
     tied: dict[str, str]
     left_out: tuple[str, ...]
     fixed: dict[str, object]
+    files: str = ""
     epsilon: tuple[float, float] | None = None
     config: Callable[[dict, dict[str, Tensor]], dict] | None = None
     unfinish: Callable[[dict[str, Tensor], dict], list[str]] | None = None
@@ -96,6 +96,17 @@ def required(config: dict, key: str) -> int:
     if not isinstance(value, int) or isinstance(value, bool) or value < 1:
         raise UsageError(f"config.json has {key} {value}: a positive whole number is needed")
     return value
+
+
+def number(config: dict, key: str) -> float:
+    """A number that config.json has.
+
+    Raises:
+        UsageError: it is something else.
+    """
+    if not isinstance(config[key], int | float):
+        raise UsageError(f"config.json has {key} {config[key]!r}, which is no number")
+    return config[key]
 
 
 def fairseq_activation(config: dict, key: str) -> str:

@@ -13,9 +13,9 @@ from ..errors import UsageError
 from .tokenizer_files import added_tokens
 from .vocabulary import MASK, SPECIAL, Vocabulary, append_added
 
-FILE = "sentencepiece.bpe.model"
+PIECES = "sentencepiece.bpe.model"
 OWN = ("<unk>", "<s>", "</s>")
-BPE = f"--bpe sentencepiece --sentencepiece-model {{out}}/{FILE}"
+BPE = f"--bpe sentencepiece --sentencepiece-model {{out}}/{PIECES}"
 
 # The languages in the order of their rows: the 25 of mbart.cc25 (fairseq, examples/mbart/README.md) and those that
 # mBART-50 has after them (fairseq, examples/multilingual/ML50_langs.txt).
@@ -36,7 +36,7 @@ def read_xlmr_pieces(folder: Path, rows: int) -> Vocabulary | None:
     remark = f"row {len(symbols):,} is {MASK}"
     symbols.append(MASK)
     notes = append_added(symbols, folder, rows)
-    return Vocabulary(symbols, {FILE: folder / FILE}, BPE, remark, notes=notes)
+    return Vocabulary(symbols, {PIECES: folder / PIECES}, BPE, remark, notes=notes)
 
 
 def read_mbart_pieces(folder: Path, rows: int) -> Vocabulary | None:
@@ -61,19 +61,19 @@ def read_mbart_pieces(folder: Path, rows: int) -> Vocabulary | None:
             "task, made for mBART-25, puts it after, so that translations are bad until much has been trained"
         )
     args = {"langs": ",".join(languages)} if languages else {}
-    return Vocabulary(symbols, {FILE: folder / FILE}, BPE, ", ".join(remarks), args=args)
+    return Vocabulary(symbols, {PIECES: folder / PIECES}, BPE, ", ".join(remarks), args=args)
 
 
 def _symbols(folder: Path) -> list[str] | None:
-    if not (folder / FILE).is_file():
+    if not (folder / PIECES).is_file():
         return None
     try:
-        processor = SentencePieceProcessor(model_file=str(folder / FILE))
+        processor = SentencePieceProcessor(model_file=str(folder / PIECES))
     except (RuntimeError, OSError) as error:
-        raise UsageError(f"{folder / FILE} is not a SentencePiece model ({str(error).splitlines()[0]})") from error
+        raise UsageError(f"{folder / PIECES} is not a SentencePiece model ({str(error).splitlines()[0]})") from error
     pieces = [processor.IdToPiece(i) for i in range(processor.GetPieceSize())]
     if tuple(pieces[: len(OWN)]) != OWN:
         raise UsageError(
-            f"{folder / FILE} begins with {' '.join(pieces[:3])}, and XLM-R and mBART with {' '.join(OWN)}"
+            f"{folder / PIECES} begins with {' '.join(pieces[:3])}, and XLM-R and mBART with {' '.join(OWN)}"
         )
     return [*SPECIAL, *pieces[len(OWN) :]]

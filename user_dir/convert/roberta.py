@@ -14,7 +14,7 @@ from . import bert
 from .bert import DIM, EMBED_POSITIONS, EMBED_SEGMENTS, EMBED_TOKENS, LM_HEAD, LM_WEIGHT, VERSION
 from .byte_bpe import BYTE_BPE, read_byte_bpe
 from .kind import POSITIONS, TOKEN_IDS, VOCAB, Kind, Row, huggingface_activation, layer_norm, linear
-from .pieces import FILE, read_xlmr_pieces
+from .pieces import PIECES, read_xlmr_pieces
 from .vocabulary import OFFSET, Vocabulary
 
 EPSILON = 1e-5
@@ -108,7 +108,7 @@ ROBERTA = Kind(
     arguments=roberta_arguments,
     architectures=("roberta_base", "roberta_large"),
     vocabulary=read_roberta_vocabulary,
-    files=f"{BYTE_BPE}, and no {FILE}",
+    files=f"{BYTE_BPE}, and no {PIECES}",
     finish=finish_roberta,
     tied={"lm_head.decoder.weight": "embeddings.word_embeddings.weight", "lm_head.decoder.bias": "lm_head.bias"},
     left_out=("pooler.", "classifier.", "qa_outputs."),
@@ -117,4 +117,4 @@ ROBERTA = Kind(
     config=roberta_config,
     unfinish=unfinish_roberta,
 )
-XLMR = dataclasses.replace(ROBERTA, name="XLM-R", vocabulary=read_xlmr_pieces, files=FILE)
+XLMR = dataclasses.replace(ROBERTA, name="XLM-R", vocabulary=read_xlmr_pieces, files=PIECES)

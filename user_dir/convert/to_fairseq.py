@@ -17,7 +17,7 @@ from .architecture import architecture, train_options
 from .bart import BART, MBART
 from .bert import BERT
 from .folder import Load, open_tensors, read_config
-from .kind import AXES, VOCAB, Kind, Row, required
+from .kind import AXES, VOCAB, Kind, Row, number, required
 from .roberta import ROBERTA, XLMR
 from .vocabulary import DICTIONARY, Vocabulary
 
@@ -42,7 +42,9 @@ def convert_to_fairseq(folder: Path, out: Path) -> list[str]:
     kind = _kind(config)
     remarks = _check_settings(kind, config)
     args = {ours: required(config, theirs) for ours, theirs in kind.numbers.items()}
-    args |= {ours: _rate(config, theirs) for ours, theirs in kind.rates.items() if config.get(theirs) is not None}
+    args |= {
+        ours: float(number(config, theirs)) for ours, theirs in kind.rates.items() if config.get(theirs) is not None
+    }
     args |= kind.arguments(config) | {VOCAB: required(config, "vocab_size")}
     vocabulary = kind.vocabulary(folder, args[VOCAB])
     if vocabulary is not None:
@@ -72,13 +74,6 @@ def convert_to_fairseq(folder: Path, out: Path) -> list[str]:
     return [first, *second, options, *(f"note: {remark}" for remark in remarks)]
 
 
-def _rate(config: dict, key: str) -> float:
-    """A dropout probability in config.json."""
-    if not isinstance(config[key], int | float):
-        raise UsageError(f"config.json has {key} {config[key]!r}, which is no number")
-    return float(config[key])
-
-
 def _quoted(options: str, out: Path) -> str:
     """Options as a shell wants them, ``{out}`` being the folder ``out``."""
     return " ".join(shlex.quote(word.format(out=out)) if "{out}" in word else word for word in options.split(" "))
@@ -106,9 +101,7 @@ def _check_settings(kind: Kind, config: dict) -> list[str]:
             raise UsageError(f"config.json has {theirs} {config[theirs]}, which do not divide the dimension {dim}")
     if kind.epsilon is not None:
         epsilon, default = kind.epsilon
-        found = config.get("layer_norm_eps") or default
-        if not isinstance(found, int | float):
-            raise UsageError(f"config.json has layer_norm_eps {found!r}, which is no number")
+        found = number(config, "layer_norm_eps") if config.get("layer_norm_eps") else default
         if max(epsilon, found) > 1e-5:
             raise UsageError(f"config.json has layer_norm_eps {found}, and fairseq's {kind.name} has {epsilon}")
         if found != epsilon:

@@ -29,12 +29,12 @@ from .vocabulary import DICTIONARY, MASK, OFFSET
 HEADS = "classification_heads."
 
 
-def convert_to_huggingface(state: dict, source: Path, out: Path) -> list[str]:
+def convert_to_huggingface(state: dict, places: list[Path], out: Path) -> list[str]:
     """Write the model of a checkpoint to the folder ``out``, which is replaced if it exists.
 
     Args:
         state: of the checkpoint.
-        source: where it is; the vocabulary may lie beside it or beside the backbone.
+        places: folders where the vocabulary may lie, the first one first.
 
     Returns:
         What there is to say about it, by the line.
@@ -43,13 +43,11 @@ def convert_to_huggingface(state: dict, source: Path, out: Path) -> list[str]:
         UsageError: transformers has no such model.
     """
     kind = _kind(recorded_arguments(state))
-    backbone = getattr(state["cfg"].model, "backbone", "") if state.get("cfg") is not None else ""
-    places = [source.parent, *([Path(backbone).parent] if backbone else [])]
     heads = [key for key in state["model"] if key.startswith(HEADS)]
     for key in heads:
         del state["model"][key]
-    frozen = (value for key, value in state["model"].items() if not is_adapter_key(key))
-    halves = {value.dtype for value in frozen if value.is_floating_point() and value.numel() > 1}
+    backbone = (value for key, value in state["model"].items() if not is_adapter_key(key))
+    halves = {value.dtype for value in backbone if value.is_floating_point() and value.numel() > 1}
     args, tensors = _whole_model(state)
     try:
         remarks = kind.unfinish(tensors, args)
